@@ -1,0 +1,453 @@
+"""`fnsync.yaml` and the `FNSYNC_*` variables as one frozen value.
+
+Every key is optional. A bad key or value is a ConfigError that names the place (file and line, or the variable),
+the key and what is allowed. Secrets are only ever references to environment variables, so that neither the file
+nor the `repr` of a Config can give one away.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ValidationInfo
+
+from fnsync.errors import ConfigError
+from fnsync.marks import Loc, Marked, MarkError
+from fnsync.marks import read as read_marked
+from fnsync.model import Limits, Rate
+from fnsync.units import parse_duration, parse_rate, parse_size
+
+FILE_NAME = "fnsync.yaml"
+#: Names the configuration file, where `--config` does not.
+FILE_VARIABLE = "FNSYNC_CONFIG"
+#: `FNSYNC_SERVER__PORT` sets `server.port`.
+VARIABLE_PREFIX = "FNSYNC_"
+NESTING = "__"
+#: Variables with the prefix that are no configuration keys.
+OTHER_VARIABLES = frozenset({FILE_VARIABLE, "FNSYNC_ADMIN_TOKEN", "FNSYNC_SECRET_KEY", "FNSYNC_TOKEN"})
+
+
+# ---- what a value may be ---------------------------------------------------------------------------------
+
+
+def _checked(parse: Callable[[object], Any]) -> BeforeValidator:
+    """Use `parse`, whose ValueError says what is allowed, in place of pydantic's own reading."""
+    return BeforeValidator(parse)
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("must be longer than 0")
+    return seconds
+
+
+def _project_path(value: object, info: ValidationInfo) -> Path:
+    """Resolve against the folder of the configuration file."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("must be a path")
+    root: Path = (info.context or {}).get("root") or Path.cwd()
+    return root / Path(value).expanduser()
+
+
+def _rate_or_unlimited(value: object) -> Rate | None:
+    if value is None or value == "unlimited":
+        return None
+    try:
+        return parse_rate(value)
+    except ValueError as exc:
+        raise ValueError(f"{exc}, or unlimited") from None
+
+
+def _optional_interval(value: object) -> float | None:
+    return None if value is None else _positive(parse_duration(value))
+
+
+def _http_url(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise ValueError("must be a URL that begins with http:// or https://")
+    return _without_password(value)
+
+
+def _git_url(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or value.startswith("-"):
+        raise ValueError("must be a git URL or the path of a repository")
+    return _without_password(value)
+
+
+def _without_password(url: str) -> str:
+    if "://" in url and urlsplit(url).password:
+        raise ValueError("must not hold a password; give it as a reference to an environment variable")
+    return url
+
+
+def _secret_reference(value: object) -> object:
+    """Refuse a secret in clear without repeating it."""
+    named = isinstance(value, Mapping) and set(value) == {"env"} and isinstance(value["env"], str) and value["env"]
+    if not named and not isinstance(value, Secret):
+        raise ValueError("must name an environment variable, as in {env: NAME}; secrets do not belong into the file")
+    return value
+
+
+Seconds = Annotated[float, _checked(parse_duration)]
+Interval = Annotated[float, _checked(parse_duration), AfterValidator(_positive)]
+OptionalInterval = Annotated[float | None, BeforeValidator(_optional_interval)]
+Bytes = Annotated[int, _checked(parse_size), Field(gt=0)]
+RateLimit = Annotated[Rate | None, BeforeValidator(_rate_or_unlimited)]
+ProjectPath = Annotated[Path, BeforeValidator(_project_path)]
+HttpUrl = Annotated[str, BeforeValidator(_http_url)]
+GitUrl = Annotated[str, BeforeValidator(_git_url)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+Prefix = Annotated[str, Field(pattern=r"^([a-z_][a-z0-9_]*)?$")]
+Text = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+T = TypeVar("T")
+#: YAML has lists only; a frozen value wants tuples.
+Many = Annotated[tuple[T, ...], Field(strict=False)]
+
+
+def _distinct_names(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    names = [item.name for item in items]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two entries have the name {twice[0]}")
+    return items
+
+
+# ---- the sections ----------------------------------------------------------------------------------------
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class Secret(Section):
+    """A secret by reference: the name of the environment variable that holds it."""
+
+    env: Text
+
+    def value(self, environ: Mapping[str, str]) -> str:
+        """Return the secret. Raises ConfigError when the variable is not set."""
+        if not environ.get(self.env):
+            raise ConfigError(
+                f"the environment variable {self.env} is not set", hint="set it, or take the reference out"
+            )
+        return environ[self.env]
+
+
+SecretReference = Annotated[Secret, BeforeValidator(_secret_reference)]
+
+
+class ServerConfig(Section):
+    """Where the server listens, and what it takes from a client."""
+
+    host: Text = "127.0.0.1"
+    #: 0: any free port.
+    port: Annotated[int, Field(ge=0, le=65535)] = 8470
+    #: Largest request body.
+    max_body: Bytes = 64 * 1024**2
+    #: Largest head of a request: its line and all headers together.
+    max_header: Bytes = 64 * 1024
+    #: How long running calls may go on at a stop.
+    drain: Seconds = 30.0
+
+
+class Defaults(Section):
+    """What holds for functions whose settings file does not say otherwise."""
+
+    active: bool = True
+    timeout: Interval = 60.0
+    memory: Bytes = 512 * 1024**2
+    #: Calls of one function that run at once; as many again may wait.
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 32
+    #: Most workers of one function.
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    #: How long a worker without calls is kept.
+    idle: Seconds = 600.0
+    sandbox: Literal["standard", "off"] = "standard"
+
+
+class WatchConfig(Section):
+    #: How often the functions folder is compared with what is known, in case an event was lost.
+    rescan: Interval = 10.0
+
+
+class RuntimeConfig(Section):
+    #: Most workers without calls that are kept, all functions together.
+    idle_workers: Annotated[int, Field(ge=0, le=100_000)] = 32
+
+
+class RepositoryConfig(Section):
+    """The repository that the functions folder lies in."""
+
+    remote: Text = "origin"
+    #: None: the branch that is checked out.
+    branch: Text | None = None
+    #: How often the branch is pulled; None: never.
+    pull: OptionalInterval = None
+    #: Whether edits over the API are pushed.
+    push: bool = False
+    #: Where edits over the API go: a commit, a branch for review, or nowhere.
+    write: Literal["commit", "branch", "deny"] = "commit"
+
+
+class SourceAuth(Section):
+    token: SecretReference | None = None
+
+
+class SourceVerify(Section):
+    #: Public keys; a commit must be signed by one of them.
+    ssh: Many[ProjectPath] = ()
+
+
+class SourceConfig(Section):
+    """A git repository that is mirrored beside the local functions."""
+
+    name: Name
+    url: GitUrl
+    #: Branch, tag or commit; None: the remote's default branch.
+    ref: Text | None = None
+    #: Folder in the repository that holds the functions.
+    path: Text = "."
+    #: Goes before the id of each function.
+    prefix: Prefix = ""
+    interval: Interval = 60.0
+    #: Whether functions that left the repository are removed here.
+    prune: bool = True
+    auth: SourceAuth = SourceAuth()
+    verify: SourceVerify = SourceVerify()
+
+
+class UpstreamConfig(Section):
+    """A provider whose models pass through."""
+
+    name: Name
+    kind: Literal["openai", "ollama"]
+    url: HttpUrl
+    key: SecretReference | None = None
+
+
+class AuthConfig(Section):
+    #: Whether users without the admin role may make functions.
+    user_functions: bool = False
+    #: Whether a chat service may say in headers which of its users calls.
+    forwarded_user_headers: bool = True
+
+
+class RateLimits(Section):
+    """Calls per caller; None: unlimited."""
+
+    user: RateLimit = Rate(60, 60.0)
+    admin: RateLimit = None
+
+
+class ImportPolicy(Section):
+    #: Modules that no function may import.
+    deny: Many[Text] = ()
+
+
+class RequirementsPolicy(Section):
+    #: Whether requirements of functions are installed at all.
+    install: bool = True
+    #: Package index to install from; None: uv's own default.
+    index: HttpUrl | None = None
+    #: The only packages that may be installed; None: any.
+    allow: Many[Text] | None = None
+
+
+class Policy(Section):
+    imports: ImportPolicy = ImportPolicy()
+    requirements: RequirementsPolicy = RequirementsPolicy()
+
+
+class Config(Section):
+    """All of the configuration. `functions` and `data` are absolute."""
+
+    server: ServerConfig = ServerConfig()
+    functions: ProjectPath = Field(default=Path("functions"), validate_default=True)
+    #: Index, state, snapshots, environments and mirrors.
+    data: ProjectPath = Field(default=Path(".fnsync"), validate_default=True)
+    defaults: Defaults = Defaults()
+    watch: WatchConfig = WatchConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    repository: RepositoryConfig = RepositoryConfig()
+    sources: Annotated[Many[SourceConfig], AfterValidator(_distinct_names)] = ()
+    upstreams: Annotated[Many[UpstreamConfig], AfterValidator(_distinct_names)] = ()
+    auth: AuthConfig = AuthConfig()
+    rate_limits: RateLimits = RateLimits()
+    policy: Policy = Policy()
+
+    _root: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @property
+    def root(self) -> Path:
+        """Absolute folder of the configuration file."""
+        return self._root
+
+    @property
+    def limits(self) -> Limits:
+        """What functions run under whose settings file sets no limits."""
+        return Limits(
+            timeout_s=self.defaults.timeout,
+            memory_bytes=self.defaults.memory,
+            concurrency=self.defaults.concurrency,
+            workers=self.defaults.workers,
+            idle_s=self.defaults.idle,
+        )
+
+    def model_post_init(self, context: Any) -> None:
+        if context and "root" in context:
+            self._root = context["root"]
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """Return the configuration of a file and the variables over it. Raises ConfigError.
+
+    Without `path`, FNSYNC_CONFIG names the file; without that, it is `fnsync.yaml` in the current folder if there
+    is one, else the defaults hold.
+    """
+    named = path or (Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None)
+    file = named or Path(FILE_NAME)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as exc:
+        if named:
+            raise ConfigError(f"{file}: there is no such file", hint="fnsync init DIR makes a project") from exc
+        text = ""
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{file}: is not UTF-8 (byte {exc.start})") from exc
+    except OSError as exc:
+        raise ConfigError(f"{file}: cannot be read: {exc.strerror}") from exc
+    return parse(text, environ, root=file.absolute().parent, name=str(file))
+
+
+def parse(text: str, environ: Mapping[str, str], *, root: Path, name: str = FILE_NAME) -> Config:
+    """Return the configuration that `text` and the variables make. Raises ConfigError; `name` is the file's in it."""
+    try:
+        marked = read_marked(text)
+    except MarkError as exc:
+        raise ConfigError(f"{name}:{exc.line or 1}: {exc.message}") from exc
+    if not isinstance(marked.data, dict | None):
+        raise ConfigError(f"{name}:1: must consist of keys: {', '.join(Config.model_fields)}")
+    # A section whose keys are all commented out reads as null.
+    data = {key: value for key, value in (marked.data or {}).items() if value is not None}
+    variables = _override(data, environ)
+    try:
+        return Config.model_validate(data, context={"root": root})
+    except ValidationError as exc:
+        errors = sorted(
+            exc.errors(include_url=False, include_input=False), key=lambda one: marked.line(one["loc"]) or 0
+        )
+        found = [_message(error, _place(error["loc"], name, marked, variables)) for error in errors]
+        raise ConfigError("\n".join(found)) from exc
+
+
+def _override(data: dict[str, Any], environ: Mapping[str, str]) -> dict[Loc, str]:
+    """Set in `data` what variables say; return which variable set which key. Raises ConfigError."""
+    set_by: dict[Loc, str] = {}
+    for variable in sorted(environ):  # so that FNSYNC_SERVER comes before FNSYNC_SERVER__PORT
+        rest = variable.removeprefix(VARIABLE_PREFIX)
+        # Others with the prefix are none of ours; Kubernetes sets FNSYNC_PORT for a service named fnsync.
+        ours = rest != variable and (NESTING in rest or rest.lower() in Config.model_fields)
+        if not ours or variable in OTHER_VARIABLES or not environ[variable]:
+            continue
+        loc = tuple(rest.lower().split(NESTING))
+        *parents, last = loc
+        if parents and _is_list(loc[0]):
+            whole = VARIABLE_PREFIX + loc[0].upper()
+            raise ConfigError(f"{variable}: {loc[0]} is a list and can only be set whole, with {whole}='[...]'")
+        inner: Any = data
+        for parent in parents:
+            inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else None
+        if isinstance(inner, dict):
+            inner[last] = _variable_value(environ[variable])
+            set_by[loc] = variable
+    return set_by
+
+
+def _is_list(key: str) -> bool:
+    return key in Config.model_fields and get_origin(Config.model_fields[key].annotation) is tuple
+
+
+def _variable_value(text: str) -> Any:
+    """Read a YAML scalar or flow collection; what is neither is taken as text."""
+    try:
+        value = read_marked(text).data
+    except MarkError:
+        return text
+    is_flow = text.lstrip().startswith(("{", "["))
+    return value if isinstance(value, str | int | float) or is_flow or value is None else text
+
+
+# ---- messages --------------------------------------------------------------------------------------------
+
+
+def _place(loc: Loc, name: str, marked: Marked, variables: Mapping[Loc, str]) -> str:
+    """The variable or the file and line that a value comes from."""
+    for end in range(len(loc), 0, -1):
+        if loc[:end] in variables:
+            return variables[loc[:end]]
+        if loc[:end] in marked.lines:
+            break
+    return f"{name}:{marked.line(loc) or 1}"
+
+
+def _message(error: ErrorDetails, place: str) -> str:
+    """One line: place, key, what is wrong and what is allowed. Never the value, which may be a secret."""
+    loc, kind, context = error["loc"], error["type"], error.get("ctx", {})
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+    if kind in ("extra_forbidden", "invalid_key"):
+        return f"{place}: {key}: unknown key; {_nearest(str(loc[-1]), _known_keys(loc[:-1]))}"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return f"{place}: {key}: must have keys of its own: {', '.join(_known_keys(loc))}"
+    if kind == "value_error":
+        return f"{place}: {key}: {context['error']}"
+    reason = _REASONS.get(kind)
+    return f"{place}: {key}: {reason.format(**context) if reason else error['msg'].lower()}"
+
+
+#: pydantic's error type -> what is allowed.
+_REASONS: Mapping[str, str] = {
+    "missing": "is required",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "float_type": "must be a number",
+    "string_type": "must be text (put it in quotes)",
+    "string_too_short": "must not be empty",
+    "tuple_type": "must be a list",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "string_pattern_mismatch": "must consist of lower-case letters, digits and _, and begin with a letter",
+}
+
+
+def _nearest(key: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+
+
+def _known_keys(loc: Loc) -> tuple[str, ...]:
+    """The keys of the section at `loc`."""
+    section: type[Section] = Config
+    for part in loc:
+        if isinstance(part, str) and part in section.model_fields:
+            section = _section_in(section.model_fields[part].annotation) or section
+    return tuple(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section class that an annotation such as `tuple[SourceConfig, ...]` is about."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)
