@@ -397,7 +397,10 @@ def _place(loc: Loc, name: str, marked: Marked, variables: Mapping[Loc, str]) ->
         if loc[:end] in variables:
             return variables[loc[:end]]
         if loc[:end] in marked.lines:
-            break
+            return f"{name}:{marked.line(loc)}"
+    below = [variable for key, variable in variables.items() if key[: len(loc)] == loc]
+    if below:  # a section that only variables speak of
+        return below[0]
     return f"{name}:{marked.line(loc) or 1}"
 
 
