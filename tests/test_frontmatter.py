@@ -131,7 +131,8 @@ def test_an_error_names_the_line_and_the_thing(text: str, line: int, part: str) 
 
 
 def test_a_script_block_adds_requirements() -> None:
-    block = '# /// script\n# requires-python = ">=3.11"\n# dependencies = [\n#   "httpx",\n#\n#   "polars[all]>=1,<2",\n'
+    block = '# /// script\n# requires-python = ">=3.11"\n'
+    block += '# dependencies = [\n#   "httpx",\n#\n#   "polars[all]>=1,<2",\n'
     found = frontmatter.parse(LINES + block + "# ]\n# ///\n# more\n")
 
     assert found.requirements == ("httpx", "rich>=13,<14", "polars[all]>=1,<2")

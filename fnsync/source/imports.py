@@ -1,0 +1,96 @@
+"""The import statements of a source file, and where what they name comes from."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fnsync.model import Import
+from fnsync.source.syntax import Function
+
+Origin = Literal["local", "shared", "standard", "third_party"]
+
+#: Exceptions whose handler makes a failing import harmless.
+_CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """One imported module as written: dots in front for relative ones."""
+
+    module: str
+    line: int
+    guarded: bool = False
+    #: The names taken from it; each may be a module too.
+    names: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> int:
+        return len(self.module) - len(self.module.lstrip("."))
+
+    @property
+    def top(self) -> str:
+        """The first name of the module, without dots; empty for `from . import x`."""
+        return self.module.lstrip(".").partition(".")[0]
+
+
+def imported(module: ast.Module) -> tuple[Imported, ...]:
+    """All imports of a file in the order of their lines, also those inside functions."""
+    return tuple(sorted(_imports(module), key=lambda item: item.line))
+
+
+def classified(found: Iterable[Imported], helpers: frozenset[str], shared: frozenset[str]) -> tuple[Import, ...]:
+    """The imports with their origin. `helpers` and `shared` are the names of modules that can be imported."""
+    return tuple(Import(item.module, item.line, _origin(item, helpers, shared), item.guarded) for item in found)
+
+
+def _origin(item: Imported, helpers: frozenset[str], shared: frozenset[str]) -> Origin:
+    if item.top in helpers:
+        return "local"
+    if item.top in shared:
+        return "shared"
+    if item.level:
+        return "local"
+    return "standard" if item.top in sys.stdlib_module_names else "third_party"
+
+
+def _imports(module: ast.Module) -> Iterator[Imported]:
+    pending: list[tuple[ast.AST, bool]] = [(module, False)]
+    while pending:
+        node, guarded = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (Imported(alias.name, node.lineno, guarded) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from _from(node, guarded)
+        elif isinstance(node, ast.If) and _is_type_checking(node.test):
+            pending.extend((child, True) for child in node.body)
+            pending.extend((child, guarded) for child in node.orelse)
+        elif isinstance(node, ast.Try | ast.TryStar) and any(map(_catches_import, node.handlers)):
+            pending.extend((child, True) for child in node.body)
+            pending.extend((child, guarded) for child in (*node.handlers, *node.orelse, *node.finalbody))
+        elif not isinstance(node, ast.expr):  # no expression holds a statement
+            inner = guarded or isinstance(node, Function)
+            pending.extend((child, inner) for child in ast.iter_child_nodes(node))
+
+
+def _from(node: ast.ImportFrom, guarded: bool) -> Iterator[Imported]:
+    dots = "." * node.level
+    names = tuple(alias.name for alias in node.names)
+    if node.module:
+        yield Imported(dots + node.module, node.lineno, guarded, names)
+    else:
+        yield from (Imported(dots + name, node.lineno, guarded) for name in names)
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+def _catches_import(handler: ast.ExceptHandler) -> bool:
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(kind is None or (isinstance(kind, ast.Name) and kind.id in _CATCHES) for kind in kinds)
