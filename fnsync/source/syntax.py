@@ -86,7 +86,7 @@ def _blocks(statement: ast.stmt) -> Iterator[ast.stmt]:
         for item in getattr(statement, name, ()):
             if isinstance(item, ast.stmt):
                 yield item
-            elif isinstance(item, ast.excepthandler | ast.match_case):
+            elif isinstance(item, ast.ExceptHandler | ast.match_case):
                 yield from item.body
 
 
