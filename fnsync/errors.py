@@ -1,0 +1,184 @@
+"""Every error the product raises.
+
+    FnsyncError
+    ├── Invalid                  400   what the caller sent
+    ├── Unauthorized             401   missing, unknown or insufficient credentials
+    ├── NotFound                 404
+    │   ├── UnknownModel
+    │   └── UnknownFunction
+    ├── TimeLimit                408   a function's time limit
+    ├── Conflict                 409
+    ├── BodyTooLarge             413
+    ├── RateLimited              429   with Retry-After
+    ├── FunctionError            500   a function's own fault
+    │   ├── FunctionRaised             an exception in a handler
+    │   ├── LoadFailed                 the revision does not load; carries the problem
+    │   ├── Unrenderable               a result of a type nobody can render
+    │   ├── WorkerDied                 the process went away during the call
+    │   └── MemoryLimit                the process went over its memory limit
+    ├── Unavailable              503   with Retry-After
+    │   ├── Draining
+    │   ├── Saturated
+    │   └── CrashLoop
+    ├── ConfigError                    fnsync.yaml or FNSYNC_*; stops the start
+    ├── SourceError                    a file that cannot be read or understood; carries the problem
+    ├── RepositoryError                git
+    ├── StoreError                     index or state
+    └── EnvironmentFailed              requirements that cannot be installed; carries uv's message
+
+`code` is stable and part of the answer; `status` is the HTTP status; `hint` is the way out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from fnsync.model import Problem
+
+
+class FnsyncError(Exception):
+    """Base of all: `message` says what was found, where, and what was expected."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    #: OpenAI's `error.type`.
+    type: ClassVar[str] = "server_error"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Invalid(FnsyncError):
+    code, status, type = "invalid", 400, "invalid_request_error"
+
+    def __init__(self, message: str, *, param: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        #: The field of the request that is wrong.
+        self.param = param
+
+
+class Unauthorized(FnsyncError):
+    code, status, type = "unauthorized", 401, "authentication_error"
+
+
+class NotFound(FnsyncError):
+    code, status, type = "not_found", 404, "invalid_request_error"
+
+
+class UnknownModel(NotFound):
+    code = "model_not_found"
+
+
+class UnknownFunction(NotFound):
+    code = "function_not_found"
+
+
+class TimeLimit(FnsyncError):
+    code, status, type = "time_limit", 408, "timeout_error"
+
+
+class Conflict(FnsyncError):
+    code, status, type = "conflict", 409, "invalid_request_error"
+
+
+class BodyTooLarge(FnsyncError):
+    code, status, type = "body_too_large", 413, "invalid_request_error"
+
+
+class RateLimited(FnsyncError):
+    code, status, type = "rate_limited", 429, "rate_limit_error"
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class FunctionError(FnsyncError):
+    """A function's own fault; `function` is its id."""
+
+    code, status = "function_error", 500
+
+    def __init__(self, function: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.function = function
+
+
+class FunctionRaised(FunctionError):
+    code = "function_raised"
+
+    def __init__(self, function: str, exception: str, message: str, traceback: tuple[str, ...] = ()) -> None:
+        super().__init__(function, message or exception)
+        #: The exception's class name.
+        self.exception = exception
+        #: The entries that lie in the function's own files; for admins only.
+        self.traceback = traceback
+
+
+class LoadFailed(FunctionError):
+    code = "load_failed"
+
+    def __init__(self, function: str, problem: Problem) -> None:
+        super().__init__(function, str(problem), hint=problem.hint)
+        self.problem = problem
+
+
+class Unrenderable(FunctionError):
+    code = "unrenderable_result"
+
+
+class WorkerDied(FunctionError):
+    code = "worker_died"
+
+
+class MemoryLimit(WorkerDied):
+    code = "memory_limit"
+
+
+class Unavailable(FnsyncError):
+    code, status = "unavailable", 503
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class Draining(Unavailable):
+    code = "draining"
+
+
+class Saturated(Unavailable):
+    code = "saturated"
+
+
+class CrashLoop(Unavailable):
+    code = "crash_loop"
+
+
+class ConfigError(FnsyncError):
+    code = "config"
+
+
+class SourceError(FnsyncError):
+    code, status, type = "source", 400, "invalid_request_error"
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem), hint=problem.hint)
+        self.problem = problem
+
+
+class RepositoryError(FnsyncError):
+    code = "repository"
+
+
+class StoreError(FnsyncError):
+    code = "store"
+
+
+class EnvironmentFailed(FnsyncError):
+    code = "environment"

@@ -1,0 +1,402 @@
+"""The core vocabulary as small typed values; no I/O.
+
+The words are those of the design: function, source file, settings file, revision, snapshot, manifest.
+Paths inside values are POSIX paths relative to the functions folder unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, NewType
+
+FunctionId = NewType("FunctionId", str)
+#: Content hash (64 hex digits) over everything a function consists of; settings are not part of it.
+Revision = NewType("Revision", str)
+#: Full hash of a git commit (40 hex digits).
+CommitId = NewType("CommitId", str)
+
+
+class Kind(StrEnum):
+    """What a function is; decided by the name of its class."""
+
+    PIPE = "pipe"
+    FILTER = "filter"
+    ACTION = "action"
+    EVENT = "event"
+    PIPELINE = "pipeline"
+
+
+class Status(StrEnum):
+    """What a function's newest files have come to."""
+
+    READY = "ready"
+    LOADING = "loading"
+    #: An older revision serves, the newest failed.
+    STALE = "stale"
+    FAILED = "failed"
+    INACTIVE = "inactive"
+    CONFLICT = "conflict"
+
+
+#: Class name in a source file -> kind, in the order of precedence.
+CLASS_KINDS: Mapping[str, Kind] = {
+    "Pipe": Kind.PIPE,
+    "Filter": Kind.FILTER,
+    "Action": Kind.ACTION,
+    "Event": Kind.EVENT,
+    "Pipeline": Kind.PIPELINE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a function's files, where, and the way out."""
+
+    code: str
+    message: str
+    #: File the problem is in; relative to the functions folder.
+    path: str | None = None
+    #: From 1.
+    line: int | None = None
+    #: From 1.
+    column: int | None = None
+    #: The source line itself, without its line ending.
+    text: str | None = None
+    hint: str | None = None
+    #: The traceback's entries that lie in the function's own files, outermost first.
+    traceback: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """`path:line:column`, as far as known."""
+        return ":".join(str(part) for part in (self.path, self.line, self.column) if part is not None)
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A method that callers reach: `pipe`, `pipes`, `inlet`, `outlet`, `stream`, `action`, …"""
+
+    name: str
+    line: int
+    is_async: bool = False
+    is_generator: bool = False
+    #: Parameter names without `self`, in order.
+    parameters: tuple[str, ...] = ()
+    var_keyword: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ValvesField:
+    """One field of a Valves or UserValves class, as far as its source text tells."""
+
+    name: str
+    #: Source text of the annotation.
+    annotation: str | None
+    line: int
+    #: Whether `default` is known; false also for defaults that only running the code reveals.
+    literal: bool = False
+    default: Any = None
+    required: bool = False
+    description: str | None = None
+    #: Typed SecretStr, a password input, or named like a key, token, password or secret.
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One import statement's module."""
+
+    module: str
+    line: int
+    #: local: helper beside main.py; shared: a `_name` under functions/.
+    origin: Literal["local", "shared", "standard", "third_party"]
+    #: Under TYPE_CHECKING, in a try block that catches ImportError, or inside a function.
+    guarded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What the syntax tree of a source file tells; nothing of it was executed."""
+
+    kind: Kind | None = None
+    class_line: int | None = None
+    #: Names of all classes the file defines, for messages.
+    classes: tuple[str, ...] = ()
+    handlers: tuple[Handler, ...] = ()
+    #: None: the class defines no Valves.
+    valves: tuple[ValvesField, ...] | None = None
+    user_valves: tuple[ValvesField, ...] | None = None
+    imports: tuple[Import, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Frontmatter:
+    """Metadata of a source's first docstring, and the requirements of a PEP 723 block."""
+
+    form: Literal["none", "line", "yaml"] = "none"
+    entries: Mapping[str, Any] = field(default_factory=dict)
+    #: From the frontmatter and the PEP 723 block together; PEP 508 strings, in order, without repeats.
+    requirements: tuple[str, ...] = ()
+    requires_python: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A rate limit: `count` calls per `period_s` seconds."""
+
+    count: int
+    period_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits one function runs under, settings and defaults merged."""
+
+    timeout_s: float = 60.0
+    memory_bytes: int = 512 * 1024 * 1024
+    #: Calls that run at once; as many again may wait.
+    concurrency: int = 32
+    workers: int = 1
+    #: How long a worker without calls is kept.
+    idle_s: float = 600.0
+    rate: Rate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitOverrides:
+    """The `limits` of a settings file; None: the configuration's default holds."""
+
+    timeout_s: float | None = None
+    memory_bytes: int | None = None
+    concurrency: int | None = None
+    workers: int | None = None
+    idle_s: float | None = None
+    rate: Rate | None = None
+
+    def over(self, defaults: Limits) -> Limits:
+        """Return `defaults` with what is set here in its place."""
+        return Limits(
+            timeout_s=defaults.timeout_s if self.timeout_s is None else self.timeout_s,
+            memory_bytes=defaults.memory_bytes if self.memory_bytes is None else self.memory_bytes,
+            concurrency=defaults.concurrency if self.concurrency is None else self.concurrency,
+            workers=defaults.workers if self.workers is None else self.workers,
+            idle_s=defaults.idle_s if self.idle_s is None else self.idle_s,
+            rate=defaults.rate if self.rate is None else self.rate,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call a function; admins always may."""
+
+    #: E-mail addresses.
+    users: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What a function's worker may reach."""
+
+    network: bool = True
+    write: tuple[str, ...] = ()
+    #: Names of the server's environment variables that the worker gets to see.
+    env: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A settings file's content."""
+
+    #: None: not said; the configuration's default holds.
+    active: bool | None = None
+    is_global: bool = False
+    #: Globs over model ids that a filter or action applies to.
+    models: tuple[str, ...] = ()
+    #: Plain values, `{"env": NAME}` or `{"secret": TEXT}`.
+    valves: Mapping[str, Any] = field(default_factory=dict)
+    #: None: everyone who has a token.
+    access: Access | None = None
+    limits: LimitOverrides = field(default_factory=LimitOverrides)
+    permissions: Permissions = field(default_factory=Permissions)
+    #: A filter that fails closed in every stage.
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What tells a file apart from an edited one without reading it."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a revision: where it is on disk, where it goes in the snapshot, and its content's hash."""
+
+    #: On disk, relative to the functions folder.
+    path: str
+    #: In the snapshot: `function/…` for the source and what lies beside it, `shared/…` for shared modules.
+    place: str
+    #: SHA-256 of the content, 64 hex digits.
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One source file's claim to an id, with everything that reading it from disk told.
+
+    `revision` is None and `problem` set when the files could not be read whole. A problem together with
+    a revision means that the files were read but cannot be loaded (a syntax error, bad settings, no class).
+    """
+
+    id: FunctionId
+    path: str
+    revision: Revision | None
+    parts: tuple[Part, ...] = ()
+    settings_path: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    frontmatter: Frontmatter = field(default_factory=Frontmatter)
+    inspection: Inspection = field(default_factory=Inspection)
+    problem: Problem | None = None
+    #: Every file that was read or looked for, for telling changes; None: it was not there.
+    stamps: Mapping[str, FileStamp | None] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> str:
+        """The source's place in the snapshot, such as `function/translate.py`."""
+        return "function/" + self.path.rsplit("/", 1)[-1]
+
+    @property
+    def name(self) -> str:
+        """The display name: the frontmatter's title, else the id."""
+        title = self.frontmatter.entries.get("title")
+        return str(title) if title else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What loading a revision revealed. A property of the revision, kept beside its snapshot."""
+
+    kind: Kind
+    #: The instance's `name` attribute: the prefix of a manifold's model names.
+    name: str | None = None
+    handlers: tuple[Handler, ...] = ()
+    #: Whether the pipe has `pipes`, and so is a manifold.
+    manifold: bool = False
+    #: JSON schemas; None: no such class.
+    valves_schema: Mapping[str, Any] | None = None
+    user_valves_schema: Mapping[str, Any] | None = None
+    toggle: bool = False
+    file_handler: bool = False
+    icon: str | None = None
+    #: An action's `actions` list.
+    actions: tuple[Mapping[str, Any], ...] = ()
+
+    def handler(self, name: str) -> Handler | None:
+        """The handler of that name, if the function has it."""
+        return next((handler for handler in self.handlers if handler.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class GoodRevision:
+    """The revision of a function that last loaded well; recorded beside the snapshots."""
+
+    id: FunctionId
+    revision: Revision
+    #: The source file it was loaded from; tells which of two claims to an id is live.
+    path: str
+    #: The source's place in the snapshot.
+    entry: str
+    #: Name of the environment it loaded in.
+    environment: str
+    manifest: Manifest
+    frontmatter: Frontmatter = field(default_factory=Frontmatter)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFunction:
+    """One function with the revision that answers its calls."""
+
+    id: FunctionId
+    name: str
+    kind: Kind
+    revision: Revision
+    #: The source file, relative to the functions folder.
+    path: str
+    #: The source's place in the snapshot.
+    entry: str
+    manifest: Manifest
+    frontmatter: Frontmatter
+    settings: Settings
+    limits: Limits
+    active: bool
+    #: Name of the environment its workers run in; `base` for the server's own.
+    environment: str
+    #: Seconds since the epoch.
+    updated_at: int
+    commit: CommitId | None = None
+    #: Place in the snapshot -> path to show in tracebacks.
+    shown: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """What git knows of a path: its first and last commit. Times in seconds since the epoch."""
+
+    created_at: int
+    updated_at: int
+    commit: CommitId
+    #: The user id in the commit's trailer, else the author's e-mail address.
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRow:
+    """One row of the index: the specification's columns, and ours. Valves are as in the settings file."""
+
+    id: FunctionId
+    user_id: str
+    name: str
+    #: None while the kind is unknown (a source that cannot be parsed).
+    type: Kind | None
+    content: str
+    #: `description`, `manifest` (the frontmatter), `toggle`.
+    meta: Mapping[str, Any]
+    valves: Mapping[str, Any]
+    is_active: bool
+    is_global: bool
+    created_at: int
+    updated_at: int
+    path: str
+    revision: Revision | None
+    live_revision: Revision | None
+    status: Status
+    error: Problem | None
+    #: Where the function comes from: `local`, or a source's name.
+    source: str
+    commit: CommitId | None
+    #: The other paths that claim the id.
+    rivals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Someone who calls."""
+
+    id: str
+    name: str
+    email: str
+    role: Literal["admin", "user", "pending"]
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin"

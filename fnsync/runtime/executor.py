@@ -1,0 +1,396 @@
+"""Runs functions: zygotes, pools of workers, limits, and the way a call takes through them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import structlog
+
+from fnsync.errors import Draining, EnvironmentFailed, FnsyncError, LoadFailed, TimeLimit, WorkerDied
+from fnsync.model import FunctionId, Handler, Kind, LiveFunction, Manifest, Problem, Revision
+from fnsync.runtime import monitor, wire
+from fnsync.runtime.call import MEMORY_REASON, Invocation, RunningCall
+from fnsync.runtime.environments import Environment, Environments
+from fnsync.runtime.logs import LogBook
+from fnsync.runtime.pool import Health, Pool, Request
+from fnsync.runtime.spec import resolve_valves, spec_of
+from fnsync.runtime.worker import Worker
+from fnsync.runtime.zygote import Zygote, ZygoteGone, scrubbed_environment
+
+log = structlog.get_logger()
+
+#: How long loading a revision may take beyond what its time limit says, in seconds: imports can be large.
+LOAD_S = 60.0
+#: How often idle workers are looked for, in seconds.
+REAP_S = 0.5
+#: Address space a worker may have beyond its zygote's: so many times its memory limit, and so much more. Only a
+#: backstop, since libraries reserve much and touch little.
+ADDRESS_SPACE_FACTOR, ADDRESS_SPACE_BYTES = 4, 4 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorOptions:
+    """How many processes are kept, and where they work."""
+
+    #: Folder for the workers' private folders.
+    scratch: Path
+    #: Idle workers kept at most, all functions together.
+    idle_workers: int = 32
+
+
+class Executor:
+    """The one owner of worker processes."""
+
+    def __init__(
+        self,
+        environments: Environments,
+        snapshot_folder: Callable[[Revision], Path],
+        environ: Mapping[str, str],
+        options: ExecutorOptions,
+    ) -> None:
+        self.logs = LogBook()
+        self.environments = environments
+        self.draining = False
+        self._snapshot_folder = snapshot_folder
+        self._environ = environ
+        self._options = options
+        self._pools: dict[tuple[str, Revision], Pool] = {}
+        self._zygotes: dict[str, Zygote] = {}
+        self._workers: dict[int, tuple[Worker, Zygote, Pool]] = {}
+        self._ids = itertools.count(1)
+        self._folders = itertools.count(1)
+        self._crashes: dict[str, int] = {}
+        self._loads = asyncio.Semaphore(max(2, os.cpu_count() or 2))
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start the base zygote and the watch over processes; does not wait for imports."""
+        await asyncio.to_thread(_empty, self._options.scratch)
+        self._zygote(self.environments.base)
+        self._tasks = [asyncio.create_task(self._watch_usage()), asyncio.create_task(self._reap())]
+
+    async def close(self) -> None:
+        """End every process; calls under way fail."""
+        self.draining = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        await asyncio.gather(*(zygote.stop() for zygote in self._zygotes.values()))
+        await self.environments.close()
+        await asyncio.to_thread(_empty, self._options.scratch)
+
+    # ---- calls ----
+
+    def call(self, function: LiveFunction, invocation: Invocation) -> CallContext:
+        """Call a handler: `async with executor.call(…) as call`. Leaving the block cancels what still runs."""
+        return CallContext(self, function, invocation)
+
+    def pool(self, function: LiveFunction) -> Pool:
+        """The workers of the function's revision."""
+        pool = self._pools.get((function.id, function.revision))
+        if pool is None:
+            pool = self._add_pool(function)
+        return pool
+
+    def _add_pool(self, function: LiveFunction) -> Pool:
+        spec = spec_of(function, self._snapshot_folder, self._environ)
+        pool = Pool(spec, function.limits, self._start_worker, self.next_id)
+        self._pools[function.id, function.revision] = pool
+        return pool
+
+    def next_id(self) -> int:
+        return next(self._ids)
+
+    # ---- what reconcile asks for ----
+
+    async def load(self, function: LiveFunction) -> Manifest:
+        """Load a revision in a worker, which then stays for calls. Raises LoadFailed."""
+        async with self._loads:
+            return await self._load(function)
+
+    async def _load(self, function: LiveFunction) -> Manifest:
+        pool = Pool(
+            spec_of(function, self._snapshot_folder, self._environ), function.limits, self._start_worker, self.next_id
+        )
+        try:
+            worker = await pool.start_worker()
+        except LoadFailed:
+            raise
+        except FnsyncError as exc:
+            code = "environment" if isinstance(exc, EnvironmentFailed) else exc.code
+            raise LoadFailed(function.id, Problem(code, exc.message, function.path, hint=exc.hint)) from exc
+        replaced = self._pools.get((function.id, function.revision))
+        if replaced is not None:  # the same revision again: the newest settings decide
+            replaced.retired = True
+            for old in replaced.workers:
+                old.retired = True
+        self._pools[function.id, function.revision] = pool
+        assert worker.manifest is not None
+        return worker.manifest
+
+    async def configure(self, function: LiveFunction) -> None:
+        """Apply changed valves and limits without loading code again. Raises LoadFailed; the old ones then hold."""
+        pool = self.pool(function)
+        valves = resolve_valves(function, self._environ)
+        limits, pool.limits = pool.limits, function.limits
+        if valves == pool.spec.valves and limits.concurrency >= function.limits.concurrency:
+            return
+        before, pool.spec = pool.spec, replace(pool.spec, valves=valves)
+        try:
+            if any(worker.alive for worker in pool.workers):
+                await pool.configure(valves)
+            else:
+                await pool.start_worker()  # only its own model can tell whether the values fit
+        except FnsyncError as exc:
+            pool.spec = before
+            if isinstance(exc, LoadFailed):
+                raise
+            raise LoadFailed(function.id, Problem(exc.code, exc.message, function.path, hint=exc.hint)) from exc
+
+    def retire(self, id: FunctionId, *, keep: Revision | None = None) -> None:
+        """Another revision answers now, or none: the others' workers end when their calls are done."""
+        for (function, revision), pool in self._pools.items():
+            if function == id and revision != keep:
+                pool.retired = True
+                pool.touched_at = time.monotonic()
+
+    def in_use(self) -> set[Revision]:
+        """Revisions that have workers or calls; their snapshots are needed."""
+        return {revision for _, revision in self._pools}
+
+    def health(self, id: str) -> Health:
+        """How the processes of a function are doing, all its revisions together."""
+        found = [pool.health() for (function, _), pool in self._pools.items() if function == id]
+        crashes = self._crashes.get(id, 0)
+        if not found:
+            return Health(crashes=crashes)
+        return Health(
+            workers=sum(health.workers for health in found),
+            calls=sum(health.calls for health in found),
+            waiting=sum(health.waiting for health in found),
+            crashes=crashes + sum(health.crashes for health in found),
+            retry_at=max((health.retry_at for health in found if health.retry_at), default=None),
+            message=next((health.message for health in found if health.message), None),
+        )
+
+    @property
+    def worker_count(self) -> int:
+        return len(self._workers)
+
+    # ---- workers ----
+
+    def _zygote(self, environment: Environment) -> Zygote:
+        """The environment's zygote, started anew if it is gone."""
+        zygote = self._zygotes.get(environment.name)
+        if zygote is None or not zygote.alive:
+            zygote = self._zygotes[environment.name] = Zygote(environment, self._on_exit)
+            zygote.start()
+        return zygote
+
+    async def _start_worker(self, pool: Pool) -> Worker:
+        """Fork a worker and load the revision. Raises LoadFailed, TimeLimit, WorkerDied, EnvironmentFailed."""
+        spec = pool.spec
+        limit_s = max(LOAD_S, pool.limits.timeout_s)
+        environment = await self.environments.ensure(spec.requirements, spec.requires_python)
+        worker = await self._fork(pool, environment)
+        try:
+            async with asyncio.timeout(limit_s):
+                await worker.hello
+                worker.manifest = await self._describe(pool, worker)
+        except TimeoutError:
+            worker.kill("loading took too long")
+            raise TimeLimit(f"{spec.function} did not load within {limit_s:g} s") from None
+        except ConnectionResetError as exc:
+            raise WorkerDied(spec.function, f"{spec.function}: {exc}") from exc
+        except BaseException:
+            worker.kill("it did not load")
+            raise
+        return worker
+
+    async def _fork(self, pool: Pool, environment: Environment) -> Worker:
+        """Have a worker forked; a zygote that went away is replaced once."""
+        function = pool.spec.function
+        folder = self._options.scratch / str(next(self._folders))
+        folder.mkdir(parents=True)
+        try:
+            try:
+                return await self._fork_from(self._zygote(environment), pool, folder)
+            except ZygoteGone:
+                return await self._fork_from(self._zygote(environment), pool, folder)
+        except (ZygoteGone, OSError) as exc:
+            raise WorkerDied(function, f"{function}: no worker can be started: {exc}") from exc
+
+    async def _fork_from(self, zygote: Zygote, pool: Pool, folder: Path) -> Worker:
+        spec = pool.spec
+        worker = Worker(spec.function, spec.revision, self.logs.add, self._on_gone)
+        worker.folder = folder
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        output, output_end = os.pipe()
+        try:
+            with theirs:
+                ours.setblocking(False)
+                pid = await zygote.fork(
+                    theirs,
+                    output_end,
+                    environment={
+                        **scrubbed_environment(),
+                        "HOME": str(folder),
+                        "TMPDIR": str(folder),
+                        **spec.variables,
+                    },
+                    address_space_bytes=pool.limits.memory_bytes * ADDRESS_SPACE_FACTOR + ADDRESS_SPACE_BYTES,
+                    folder=folder,
+                )
+        except BaseException:
+            ours.close()
+            os.close(output)
+            raise
+        finally:
+            os.close(output_end)
+        self._workers[pid] = (worker, zygote, pool)
+        await worker.attach(pid, ours, output)
+        return worker
+
+    async def _describe(self, pool: Pool, worker: Worker) -> Manifest:
+        spec = pool.spec
+        request = Request(self.next_id(), worker)
+        reply = await request.answer(
+            wire.Describe(
+                request.id,
+                spec.function,
+                spec.revision,
+                str(spec.snapshot),
+                spec.entry,
+                dict(spec.shown),
+                dict(spec.valves),
+                pool.limits.concurrency,
+            )
+        )
+        return manifest_of(msgspec.json.decode(reply.data, type=wire.Description))
+
+    def _on_exit(self, pid: int, status: int) -> None:
+        entry = self._workers.get(pid)
+        if entry is not None:
+            entry[0].on_exit(status)
+
+    def _on_gone(self, worker: Worker) -> None:
+        _, zygote, pool = self._workers.pop(worker.pid)
+        if not zygote.alive:  # nobody else is left to end what the worker started
+            with contextlib.suppress(ProcessLookupError):  # it had started nothing
+                os.killpg(worker.pid, signal.SIGKILL)
+        ours = worker.killed_for is not None and worker.killed_for != MEMORY_REASON
+        pool.on_gone(worker, blameless=ours or not zygote.alive)
+        if worker.folder is not None:
+            asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, worker.folder, True)
+
+    # ---- watch ----
+
+    async def _watch_usage(self) -> None:
+        while True:
+            await asyncio.sleep(monitor.INTERVAL_S)
+            for worker, _, pool in list(self._workers.values()):
+                if worker.alive:
+                    self._check_usage(worker, pool)
+
+    def _check_usage(self, worker: Worker, pool: Pool) -> None:
+        usage = monitor.usage(worker.pid)
+        if usage is None:
+            return
+        worker.memory_bytes = usage.memory_bytes
+        if usage.memory_bytes > pool.limits.memory_bytes:
+            log.warning("worker_over_memory", function=worker.function, megabytes=usage.memory_bytes // 2**20)
+            worker.kill(MEMORY_REASON)
+        elif usage.threads > monitor.MOST_THREADS:
+            worker.kill(f"the worker had {usage.threads} threads; {monitor.MOST_THREADS} are allowed")
+
+    async def _reap(self) -> None:
+        while True:
+            await asyncio.sleep(REAP_S)
+            now = time.monotonic()
+            for key, pool in list(self._pools.items()):
+                pool.reap(now)
+                if pool.empty and pool.retired:
+                    self._crashes[key[0]] = self._crashes.get(key[0], 0) + pool.crashes
+                    del self._pools[key]
+            self._reap_surplus()
+
+    def _reap_surplus(self) -> None:
+        """Stop the longest idle workers above the number that is kept."""
+        idle = [worker for worker, _, _ in self._workers.values() if worker.alive and not worker.calls]
+        surplus = len(idle) - self._options.idle_workers
+        if surplus > 0:
+            for worker in sorted(idle, key=lambda worker: worker.idle_since)[:surplus]:
+                worker.kill("idle")
+
+
+class CallContext:
+    """`async with` around one call."""
+
+    __slots__ = ("_call", "_executor", "_function", "_invocation")
+
+    def __init__(self, executor: Executor, function: LiveFunction, invocation: Invocation) -> None:
+        self._executor = executor
+        self._function = function
+        self._invocation = invocation
+        self._call: RunningCall | None = None
+
+    async def __aenter__(self) -> RunningCall:
+        executor, function = self._executor, self._function
+        if executor.draining:
+            raise Draining("the server is stopping", retry_after_s=5)
+        pool = executor.pool(function)
+        worker = await pool.acquire()
+        call = self._call = RunningCall(executor.next_id(), function.id, self._invocation, pool.release)
+        call.begin(worker, pool.limits.timeout_s)
+        return call
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._call is not None:
+            self._call.leave()
+
+
+def manifest_of(description: wire.Description) -> Manifest:
+    """The manifest that a worker's description tells. The worker is not trusted: types were checked on decoding."""
+    return Manifest(
+        kind=Kind(description.kind),
+        name=description.name,
+        handlers=tuple(
+            Handler(
+                handler.name,
+                handler.line,
+                handler.is_async,
+                handler.is_generator,
+                tuple(handler.parameters),
+                handler.var_keyword,
+            )
+            for handler in description.handlers
+        ),
+        manifold=description.manifold,
+        valves_schema=description.valves_schema,
+        user_valves_schema=description.user_valves_schema,
+        toggle=description.toggle,
+        file_handler=description.file_handler,
+        icon=description.icon,
+        actions=tuple(description.actions),
+    )
+
+
+def _empty(folder: Path) -> None:
+    """Have an empty folder there; what an earlier run left goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,267 @@
+"""The workers of one revision: who takes the next call, who waits, and when a new worker is started."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fnsync.errors import CrashLoop, FnsyncError, Saturated, WorkerDied
+from fnsync.model import Limits
+from fnsync.runtime import wire
+from fnsync.runtime.call import error_of
+from fnsync.runtime.spec import WorkerSpec
+from fnsync.runtime.worker import Worker
+
+#: Deaths without a finished call between them, after which new workers have to wait.
+CRASHES = 3
+#: The first wait and the longest, in seconds; it doubles with each further death.
+BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
+#: How long the workers of a replaced revision stay for requests that pinned it, in seconds.
+LINGER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a function's processes are doing."""
+
+    workers: int = 0
+    calls: int = 0
+    waiting: int = 0
+    #: Workers that died by themselves, or over their memory limit, since the server started.
+    crashes: int = 0
+    #: When the next worker may start (seconds since the epoch), while it is in a crash loop.
+    retry_at: float | None = None
+    message: str | None = None
+
+
+class Request:
+    """A frame to a worker that is answered by a Reply or a Failure: Describe, Configure."""
+
+    def __init__(self, id: int, worker: Worker) -> None:
+        self.id = id
+        self._worker = worker
+        self._answer: asyncio.Future[wire.Reply] = asyncio.get_running_loop().create_future()
+        worker.add_call(self)
+
+    async def answer(self, frame: wire.Frame) -> wire.Reply:
+        """Send and wait. Raises LoadFailed, WorkerDied."""
+        self._worker.send(frame)
+        try:
+            return await self._answer
+        finally:
+            self._worker.end_call(self)
+
+    def on_frame(self, frame: wire.FromWorker) -> None:
+        if self._answer.done():
+            return
+        if isinstance(frame, wire.Reply):
+            self._answer.set_result(frame)
+        elif isinstance(frame, wire.Failure):
+            self._answer.set_exception(error_of(self._worker.function, frame))
+
+    def on_lost(self, worker: Worker) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(WorkerDied(worker.function, f"{worker.function}: {worker.epitaph}"))
+
+
+class Pool:
+    """`start` makes a worker that has loaded the spec; it raises what loading raises."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        limits: Limits,
+        start: Callable[[Pool], Awaitable[Worker]],
+        next_id: Callable[[], int],
+    ) -> None:
+        self.spec = spec
+        self.limits = limits
+        self.workers: list[Worker] = []
+        #: A newer revision answers new requests.
+        self.retired = False
+        self.touched_at = time.monotonic()
+        self.running = 0
+        self.crashes = 0
+        self._start = start
+        self._next_id = next_id
+        self._starting: set[asyncio.Task[None]] = set()
+        self._waiting: deque[asyncio.Future[Worker]] = deque()
+        self._streak = 0
+        self._not_before = 0.0
+        self._last_crash: str | None = None
+
+    # ---- calls ----
+
+    async def acquire(self) -> Worker:
+        """A worker for one call; give it back with `release`. Raises Saturated, CrashLoop, and what loading raises."""
+        self.touched_at = time.monotonic()
+        if self.running < self.limits.concurrency and not self._waiting:
+            worker = self._free()
+            if worker is not None:
+                self.running += 1
+                self._grow()
+                return worker
+        return await self._wait()
+
+    async def _wait(self) -> Worker:
+        limit = self.limits
+        if len(self._waiting) >= limit.concurrency:
+            raise Saturated(
+                f"{self.spec.function} has {self.running} calls running and {len(self._waiting)} waiting",
+                hint="try again, or raise `limits: {concurrency: …}` in the function's settings file",
+            )
+        self._check_backoff()
+        turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._grow()
+        try:
+            async with asyncio.timeout(limit.timeout_s):
+                return await turn
+        except TimeoutError:
+            raise Saturated(f"{self.spec.function} had no free worker within {limit.timeout_s:g} s") from None
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.release(True)  # it was given a worker in the very moment it left
+            raise
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
+    def release(self, survived: bool) -> None:
+        """A call is over. `survived`: its worker lives on."""
+        self.running -= 1
+        self.touched_at = time.monotonic()
+        if survived:
+            self._streak = 0
+        self._dispatch()
+
+    def _free(self) -> Worker | None:
+        usable = [worker for worker in self.workers if worker.alive and not worker.retired]
+        if len(usable) < 2:
+            return usable[0] if usable else None
+        return min(usable, key=lambda worker: len(worker.calls))
+
+    def _dispatch(self) -> None:
+        while self._waiting and self.running < self.limits.concurrency:
+            worker = self._free()
+            if worker is None:
+                self._grow()
+                return
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self.running += 1
+                turn.set_result(worker)
+
+    def _fail_waiting(self, error: Exception) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(error)
+
+    # ---- workers ----
+
+    def _grow(self) -> None:
+        """Start a worker if there is none, or if all are busy and more are allowed."""
+        usable = [worker for worker in self.workers if worker.alive and not worker.retired]
+        if self._starting or len(usable) >= self.limits.workers or not all(worker.calls for worker in usable):
+            return
+        if usable and not self._waiting and self.running < len(usable):
+            return
+        task = asyncio.create_task(self._add_worker())
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _add_worker(self) -> None:
+        try:
+            self._check_backoff()
+            await self.start_worker()
+        except FnsyncError as exc:
+            self._starting.clear()
+            if isinstance(exc, WorkerDied):
+                self._count_crash(exc.message)
+            self._fail_waiting(exc)
+        else:
+            self._starting.clear()
+            self._dispatch()
+
+    async def start_worker(self) -> Worker:
+        """Start one worker and take it in. Raises what loading raises."""
+        worker = await self._start(self)
+        self.workers.append(worker)
+        return worker
+
+    def on_gone(self, worker: Worker, *, blameless: bool) -> None:
+        """A worker's process ended. `blameless`: its zygote went, or this server stopped it."""
+        if worker in self.workers:
+            self.workers.remove(worker)
+            if not blameless:
+                self._count_crash(worker.epitaph)
+        if self._waiting:
+            self._dispatch()
+
+    def _count_crash(self, message: str) -> None:
+        self.crashes += 1
+        self._streak += 1
+        self._last_crash = message
+        if self._streak >= CRASHES:
+            wait = min(BACKOFF_S * 2 ** (self._streak - CRASHES), LONGEST_BACKOFF_S)
+            self._not_before = time.monotonic() + wait
+
+    def _check_backoff(self) -> None:
+        wait = self._not_before - time.monotonic()
+        if wait > 0 and self._free() is None:
+            raise CrashLoop(
+                f"{self.spec.function} crashed {self._streak} times in a row; last: {self._last_crash}",
+                retry_after_s=wait,
+                hint="a new worker starts by itself after the wait; `fnsync logs` shows what it printed",
+            )
+
+    async def configure(self, valves: dict[str, Any]) -> None:
+        """Give new valve values to each worker. Raises LoadFailed; the workers then keep the old ones."""
+        for worker in [worker for worker in self.workers if worker.alive]:
+            request = Request(self._next_id(), worker)
+            try:
+                await request.answer(wire.Configure(request.id, valves, self.limits.concurrency))
+            except WorkerDied:
+                continue  # the next worker starts with the new values
+
+    def health(self) -> Health:
+        wait = self._not_before - time.monotonic()
+        looping = wait > 0
+        return Health(
+            workers=sum(worker.alive for worker in self.workers),
+            calls=self.running,
+            waiting=len(self._waiting),
+            crashes=self.crashes,
+            retry_at=time.time() + wait if looping else None,
+            message=f"crash loop, next try in {wait:.0f} s: {self._last_crash}" if looping else None,
+        )
+
+    # ---- the end ----
+
+    def reap(self, now: float) -> None:
+        """Stop workers that were idle for too long."""
+        idle_s = LINGER_S if self.retired else self.limits.idle_s
+        for worker in self.workers:
+            if worker.alive and not worker.calls and now - max(worker.idle_since, self.touched_at) > idle_s:
+                worker.kill("idle")
+
+    @property
+    def empty(self) -> bool:
+        return not (self.workers or self._starting or self._waiting or self.running)
+
+    async def close(self) -> None:
+        """End all workers and whoever waits for one."""
+        for task in list(self._starting):
+            task.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        for turn in self._waiting:
+            turn.cancel()
+        workers = list(self.workers)
+        for worker in workers:
+            worker.kill("the server is stopping")
+        await asyncio.gather(*(worker.ended() for worker in workers))

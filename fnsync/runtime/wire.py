@@ -1,0 +1,321 @@
+"""The frames between server, zygotes and workers: MessagePack with a 4-byte big-endian length in front.
+
+The only module of the server that workers import, so it needs nothing but msgspec. The other side is not
+trusted: a frame is bounded in size and decoded to a type, and any doubt about it is a `WireError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+#: Largest frame either side accepts, in bytes; above the largest request body.
+MAX_FRAME_BYTES = 128 * 1024 * 1024
+#: How many bytes of chunks a stream may have under way before its reader has taken them.
+STREAM_WINDOW_BYTES = 256 * 1024
+#: Raised whenever a frame changes; worker and server must agree.
+PROTOCOL = 1
+
+HEADER_BYTES = 4
+
+
+class WireError(Exception):
+    """The other side sent something that is no frame."""
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="t"):
+    """Base of all frames; travels as an array whose first item is the tag."""
+
+
+# ---- server -> zygote ------------------------------------------------------------------------------------
+
+
+class Fork(Frame, frozen=True, array_like=True, tag=1):
+    """Fork a worker; its socket and its output pipe's write end travel along as descriptors."""
+
+    id: int
+    #: Names and values of the environment variables it gets.
+    environment: dict[str, str]
+    #: Address space backstop in bytes above what the zygote has; 0: none.
+    address_space_bytes: int
+    #: A private folder to work in.
+    folder: str
+
+
+# ---- zygote -> server ------------------------------------------------------------------------------------
+
+
+class ZygoteReady(Frame, frozen=True, array_like=True, tag=2):
+    protocol: int
+    pid: int
+    #: Modules that could not be imported ahead, with the reason.
+    missing: dict[str, str]
+
+
+class Forked(Frame, frozen=True, array_like=True, tag=3):
+    id: int
+    pid: int
+    #: Set when the fork failed; then pid is 0.
+    error: str | None = None
+
+
+class Exited(Frame, frozen=True, array_like=True, tag=4):
+    """A worker is gone. `status` as from waitpid's exit code: negative for a signal."""
+
+    pid: int
+    status: int
+
+
+# ---- server -> worker ------------------------------------------------------------------------------------
+
+
+class Describe(Frame, frozen=True, array_like=True, tag=10):
+    """Load a revision and tell what it is; answered with Reply (kind `json`: Description) or Failure."""
+
+    id: int
+    function: str
+    revision: str
+    #: The snapshot's folder, absolute.
+    snapshot: str
+    #: The source within the snapshot.
+    entry: str
+    #: Place in the snapshot -> the path to show in tracebacks.
+    shown: dict[str, str]
+    #: Stored valve values, resolved.
+    valves: dict[str, Any]
+    #: How many sync handlers may run at once.
+    threads: int
+
+
+class Configure(Frame, frozen=True, array_like=True, tag=11):
+    """Set the stored valve values; answered with Reply (`none`) or Failure, which leaves the old ones."""
+
+    id: int
+    valves: dict[str, Any]
+    #: As in Describe.
+    threads: int
+
+
+class Call(Frame, frozen=True, array_like=True, tag=12):
+    """Call a handler."""
+
+    id: int
+    handler: str
+    #: The first argument, JSON; empty: the handler is called without one.
+    body: bytes
+    #: Whether chunks are wanted; else a generator's text is joined in the worker.
+    stream: bool
+    #: Values for reserved arguments by name, JSON object; the handler gets those it names.
+    context: bytes
+    #: Stored values of the caller's UserValves.
+    user_valves: dict[str, Any]
+
+
+class Cancel(Frame, frozen=True, array_like=True, tag=13):
+    """End a call; its generator's `finally` runs. Answered with whatever ends the call."""
+
+    id: int
+
+
+class Credit(Frame, frozen=True, array_like=True, tag=14):
+    """The reader of a stream has taken this many bytes."""
+
+    id: int
+    size: int
+
+
+class Answer(Frame, frozen=True, array_like=True, tag=15):
+    """The answer to an Ask, JSON."""
+
+    id: int
+    ask: int
+    data: bytes
+
+
+# ---- worker -> server ------------------------------------------------------------------------------------
+
+
+class Hello(Frame, frozen=True, array_like=True, tag=20):
+    protocol: int
+    pid: int
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """Status and headers of a response that a handler made itself."""
+
+    status: int
+    media_type: str
+    headers: list[tuple[str, str]]
+
+
+class Reply(Frame, frozen=True, array_like=True, tag=21):
+    """The result of a call that is no stream.
+
+    kind `none`: no data; `text`: UTF-8; `json`: one JSON value; `response`: a body, with `head`.
+    """
+
+    id: int
+    kind: str
+    data: bytes = b""
+    head: Head | None = None
+
+
+class Begin(Frame, frozen=True, array_like=True, tag=22):
+    """A stream begins: its first item exists. With `head` its chunks are a response's own bytes."""
+
+    id: int
+    head: Head | None = None
+
+
+class Chunk(Frame, frozen=True, array_like=True, tag=23):
+    """Items of a stream: str is text, bytes is one JSON value (or, under a head, raw bytes)."""
+
+    id: int
+    #: msgspec cannot decode a union of str and bytes, so the types are checked here.
+    items: list[Any]
+
+    def __post_init__(self) -> None:
+        for item in self.items:
+            if not isinstance(item, str | bytes):
+                raise TypeError(f"an item is str or bytes, not {type(item).__name__}")
+
+
+class End(Frame, frozen=True, array_like=True, tag=24):
+    """A stream ended well."""
+
+    id: int
+
+
+class Failure(Frame, frozen=True, array_like=True, tag=25):
+    """A call, a load or a stream ended badly.
+
+    `code`: `raised`, `load`, `valves`, `unrenderable`, `cancelled`, `no_handler`.
+    """
+
+    id: int
+    code: str
+    #: The exception's class name.
+    exception: str
+    message: str
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+    text: str | None = None
+    hint: str | None = None
+    traceback: list[str] = []
+
+
+class Event(Frame, frozen=True, array_like=True, tag=26):
+    """What a function emits through `__event_emitter__`, JSON."""
+
+    id: int
+    data: bytes
+
+
+class Ask(Frame, frozen=True, array_like=True, tag=27):
+    """What a function asks the client through `__event_call__`, JSON; waits for an Answer."""
+
+    id: int
+    ask: int
+    data: bytes
+
+
+class Line(msgspec.Struct, frozen=True, array_like=True):
+    """One line of output. `stream`: `stdout`, `stderr` or `log`."""
+
+    at: float
+    stream: str
+    level: str
+    #: 0: outside any call.
+    call: int
+    text: str
+    logger: str = ""
+
+
+class Lines(Frame, frozen=True, array_like=True, tag=28):
+    lines: list[Line]
+    #: Lines thrown away before these, because they came faster than they could be kept.
+    dropped: int = 0
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What loading revealed; the JSON of the Reply to Describe. The server turns it into a Manifest."""
+
+    kind: str
+    name: str | None
+    handlers: list[DescribedHandler]
+    manifold: bool
+    valves_schema: dict[str, Any] | None
+    user_valves_schema: dict[str, Any] | None
+    toggle: bool
+    file_handler: bool
+    icon: str | None
+    actions: list[dict[str, Any]]
+
+
+class DescribedHandler(msgspec.Struct, frozen=True):
+    name: str
+    line: int
+    is_async: bool
+    is_generator: bool
+    parameters: list[str]
+    var_keyword: bool
+
+
+ToZygote = Fork
+FromZygote = ZygoteReady | Forked | Exited
+ToWorker = Describe | Configure | Call | Cancel | Credit | Answer
+FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Event | Ask | Lines
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(frame: Frame) -> bytes:
+    """Return the frame's bytes, length included. Raises WireError above MAX_FRAME_BYTES."""
+    buffer = bytearray(HEADER_BYTES)
+    _encoder.encode_into(frame, buffer, HEADER_BYTES)
+    size = len(buffer) - HEADER_BYTES
+    if size > MAX_FRAME_BYTES:
+        raise WireError(f"a frame of {size:,} bytes is over the limit of {MAX_FRAME_BYTES:,}")
+    buffer[:HEADER_BYTES] = size.to_bytes(HEADER_BYTES, "big")
+    return bytes(buffer)
+
+
+class Decoder:
+    """Collects bytes and gives the frames that are whole."""
+
+    def __init__(self, kind: Any) -> None:
+        self._decode = msgspec.msgpack.Decoder(kind).decode
+        self._pending = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """Yield each frame that `data` completes. Raises WireError; the connection is then of no use."""
+        pending = self._pending
+        if pending:
+            pending += data
+            if len(pending) < HEADER_BYTES or len(pending) - HEADER_BYTES < self._size(pending, 0):
+                return
+            data = bytes(pending)
+            pending.clear()
+        start, end = 0, len(data)
+        while end - start >= HEADER_BYTES:
+            size = self._size(data, start)
+            if end - start - HEADER_BYTES < size:
+                break
+            start += HEADER_BYTES
+            try:
+                yield self._decode(memoryview(data)[start : start + size])
+            except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+                raise WireError(f"not a frame: {exc}") from exc
+            start += size
+        if start < end:
+            pending += data[start:]
+
+    @staticmethod
+    def _size(data: bytes | bytearray, start: int) -> int:
+        size = int.from_bytes(data[start : start + HEADER_BYTES], "big")
+        if size > MAX_FRAME_BYTES:
+            raise WireError(f"a frame of {size:,} bytes is over the limit of {MAX_FRAME_BYTES:,}")
+        return size

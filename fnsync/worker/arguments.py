@@ -1,0 +1,84 @@
+"""The arguments of a handler, injected by name (function-contract §7)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+Emit = Callable[[Any], Awaitable[None]]
+Ask = Callable[[Any], Awaitable[Any]]
+
+
+class Signature:
+    """The parameter names of a handler; computed once per worker."""
+
+    def __init__(self, handler: Any) -> None:
+        try:
+            parameters = inspect.signature(handler).parameters.values()
+        except (TypeError, ValueError):
+            parameters = {}.values()  # a callable of C
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        self.names = frozenset(p.name for p in parameters if p.kind in named)
+
+    def select(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values the handler names; `**kwargs` gets nothing, as in the peer."""
+        return {name: value for name, value in values.items() if name in self.names}
+
+
+def make_request(description: Mapping[str, Any]) -> Any:
+    """A Starlette request over the caller's method, URL and headers; its body was read already."""
+    from starlette.requests import Request  # start time: only few functions ask for it
+
+    base = str(description.get("base_url") or "http://127.0.0.1/")
+    scheme, _, rest = base.partition("://")
+    host, _, port = rest.rstrip("/").partition(":")
+    client = description.get("client")
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": description.get("method", "POST"),
+        "scheme": scheme,
+        "path": description.get("path", "/"),
+        "raw_path": str(description.get("path", "/")).encode(),
+        "query_string": str(description.get("query", "")).encode(),
+        "root_path": "",
+        "headers": [(str(k).lower().encode("latin-1"), str(v).encode("latin-1")) for k, v in _pairs(description)],
+        "client": tuple(client) if client else None,
+        "server": (host, int(port) if port.isdigit() else (443 if scheme == "https" else 80)),
+        "state": {},
+    }
+    return Request(scope)
+
+
+def _pairs(description: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    headers = description.get("headers") or []
+    return list(headers.items()) if isinstance(headers, dict) else [(key, value) for key, value in headers]
+
+
+def decode_context(context: bytes) -> dict[str, Any]:
+    """The values for reserved arguments that the server sent."""
+    values: dict[str, Any] = msgspec.json.decode(context) if context else {}
+    return values
+
+
+#: What a reserved argument is when the server has nothing to say of it.
+ABSENT: Mapping[str, Any] = {
+    "__chat_id__": None,
+    "__features__": None,
+    "__files__": [],
+    "__id__": None,
+    "__message_id__": None,
+    "__messages__": [],
+    "__metadata__": {},
+    "__model__": None,
+    "__oauth_token__": None,
+    "__request__": None,
+    "__session_id__": None,
+    "__task__": None,
+    "__task_body__": None,
+    "__tools__": {},
+    "__user__": {},
+}

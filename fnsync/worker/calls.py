@@ -1,0 +1,200 @@
+"""One call in a worker: how its result, or its stream, becomes frames."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from fnsync.runtime import wire
+from fnsync.worker import results
+from fnsync.worker.channel import Channel
+from fnsync.worker.faults import Fault
+
+
+class Cancelled(Exception):
+    """The server ended this call."""
+
+
+class ActiveCall:
+    """The state that the loop and a handler's thread share for one call."""
+
+    def __init__(self, frame: wire.Call, loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
+        self.id = frame.id
+        self.handler = frame.handler
+        self.stream = frame.stream
+        self.task: asyncio.Task[None] | None = None
+        self.cancelled = False
+        self._loop = loop
+        self._channel = channel
+        self._items: list[str | bytes] = []
+        self._flush_scheduled = False
+        self._lock = threading.Lock()
+        self._credit = wire.STREAM_WINDOW_BYTES
+        self._more_credit = threading.Condition(self._lock)
+        self._credit_event = asyncio.Event()
+
+    # ---- from the server, on the loop ----
+
+    def cancel(self) -> None:
+        """End the call as soon as it lets go."""
+        self.cancelled = True
+        with self._lock:
+            self._more_credit.notify_all()
+        self._credit_event.set()
+        if self.task is not None:
+            self.task.cancel()
+
+    def add_credit(self, size: int) -> None:
+        with self._lock:
+            self._credit += size
+            self._more_credit.notify_all()
+        self._credit_event.set()
+
+    # ---- items ----
+
+    def _append(self, item: str | bytes) -> bool:
+        """Take an item. Returns whether a flush must be scheduled."""
+        with self._lock:
+            self._items.append(item)
+            self._credit -= len(item)
+            if self._flush_scheduled:
+                return False
+            self._flush_scheduled = True
+            return True
+
+    def flush(self) -> None:
+        """Send the items that wait, in one frame; from any thread."""
+        with self._lock:
+            self._flush_scheduled = False
+            items, self._items = self._items, []
+            if items:
+                # Under the lock, so that two flushes cannot overtake each other.
+                self._channel.post_now(wire.Chunk(self.id, items))
+
+    def begin(self, head: wire.Head | None = None) -> None:
+        self._channel.post_now(wire.Begin(self.id, head))
+
+    def end(self) -> None:
+        self.flush()
+        self._channel.post_now(wire.End(self.id))
+
+    # ---- from a handler's thread ----
+
+    def stream_here(self, iterator: Iterator[Any]) -> None:
+        """Send a sync generator's items from this thread. Raises what it raises, Fault and Cancelled."""
+        begun = False
+        try:
+            for value in iterator:
+                if self.cancelled:
+                    raise Cancelled
+                item = results.to_item(value)
+                if item is None:
+                    continue
+                if not begun:
+                    begun = True
+                    self.begin()
+                if self._append(item):
+                    self._loop.call_soon_threadsafe(self.flush)
+                if self._credit <= 0:
+                    self._wait_for_credit()
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+            self.flush()
+        if not begun:
+            self.begin()
+        self.end()
+
+    def _wait_for_credit(self) -> None:
+        self.flush()
+        with self._lock:
+            while self._credit <= 0 and not self.cancelled:
+                self._more_credit.wait()
+        if self.cancelled:
+            raise Cancelled
+
+    def join_here(self, iterator: Iterator[Any]) -> None:
+        """Join a sync generator's text in this thread."""
+        joined = results.Joined()
+        try:
+            for value in iterator:
+                if self.cancelled:
+                    raise Cancelled
+                self._take(joined, value)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+        self._channel.post_now(joined.reply(self.id))
+
+    def _take(self, joined: results.Joined, value: Any) -> None:
+        event = joined.add(value)
+        if event is not None:
+            self._channel.post_now(wire.Event(self.id, event))
+
+    # ---- on the loop ----
+
+    async def stream_async(self, iterator: AsyncIterator[Any], head: wire.Head | None = None) -> None:
+        """Send an async generator's items, or with `head` a response's own bytes."""
+        begun = False
+        try:
+            async for value in iterator:
+                item = _raw(value) if head is not None else results.to_item(value)
+                if item is None:
+                    continue
+                if not begun:
+                    begun = True
+                    self.begin(head)
+                if self._append(item):
+                    self._loop.call_soon(self.flush)
+                while self._credit <= 0:
+                    self.flush()
+                    self._credit_event.clear()
+                    await self._credit_event.wait()
+        finally:
+            await _close(iterator)
+            self.flush()
+        if not begun:
+            self.begin(head)
+        self.end()
+
+    async def join_async(self, iterator: AsyncIterator[Any]) -> None:
+        """Join an async generator's text."""
+        joined = results.Joined()
+        try:
+            async for value in iterator:
+                self._take(joined, value)
+        finally:
+            await _close(iterator)
+        self._channel.post_now(joined.reply(self.id))
+
+    async def respond(self, response: Any) -> None:
+        """Pass a Starlette response through as it is, then run its background task."""
+        head = results.head_of(response)
+        body = getattr(response, "body_iterator", None)
+        if body is not None:
+            await self.stream_async(body, head)
+        elif isinstance(getattr(response, "body", None), bytes | memoryview):
+            self._channel.post_now(wire.Reply(self.id, "response", bytes(response.body), head))
+        else:
+            raise results.unrenderable(response, "the result is")
+        background = getattr(response, "background", None)
+        if background is not None:
+            await background()
+
+
+def _raw(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise Fault("unrenderable", f"the response's body yielded a {type(value).__name__}; it must be str or bytes")
+
+
+async def _close(iterator: AsyncIterator[Any]) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()

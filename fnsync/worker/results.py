@@ -1,0 +1,147 @@
+"""What a handler returns or yields, as data the server can render (function-contract §2.3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from fnsync.runtime import wire
+from fnsync.worker.faults import Fault
+
+#: Text that a generator may join to for a plain answer, in characters.
+JOINED_CHARACTERS = 64 * 1024 * 1024
+
+
+def to_json(value: Any) -> bytes:
+    """Encode any JSON-like value. Raises Fault `unrenderable` that names the type."""
+    try:
+        return msgspec.json.encode(value, enc_hook=_encode_other)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise Fault("unrenderable", f"the result cannot be written as JSON: {exc}") from exc
+
+
+def _encode_other(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"it holds a {type(value).__name__}")
+
+
+def is_model(value: Any) -> bool:
+    """Whether it is a pydantic model's instance."""
+    return callable(getattr(value, "model_dump_json", None)) and not isinstance(value, type)
+
+
+def is_response(value: Any) -> bool:
+    """Whether it is a Starlette response of any kind."""
+    responses = sys.modules.get("starlette.responses")
+    return responses is not None and isinstance(value, responses.Response)
+
+
+def unrenderable(value: Any, what: str) -> Fault:
+    return Fault(
+        "unrenderable",
+        f"{what} a {type(value).__name__}, which cannot be rendered as an answer",
+        hint="give str, bytes, dict, a pydantic model, a generator of these, or a StreamingResponse",
+    )
+
+
+def plain_reply(call: int, value: Any) -> wire.Reply | None:
+    """The Reply for a value that is no stream and no response; None: it is something else."""
+    if isinstance(value, str):
+        return wire.Reply(call, "text", value.encode("utf-8", "replace"))
+    if value is None:
+        return wire.Reply(call, "none")
+    if isinstance(value, dict) or is_model(value):
+        return wire.Reply(call, "json", to_json(value))
+    if isinstance(value, bytes | bytearray):
+        return wire.Reply(call, "text", _decoded(bytes(value)).encode())
+    return None
+
+
+def to_item(value: Any) -> str | bytes | None:
+    """One item of a stream: str for text, bytes for JSON, None for nothing. Raises Fault."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) or is_model(value):
+        return to_json(value)
+    if isinstance(value, bytes | bytearray):
+        return _decoded(bytes(value))
+    if value is None:
+        return None
+    raise unrenderable(value, "the generator yielded")
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as exc:
+        raise Fault("unrenderable", f"bytes that are not UTF-8: {exc}", hint="decode them first") from exc
+
+
+class Joined:
+    """The text of a generator whose caller wants no stream."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._size = 0
+
+    def add(self, value: Any) -> bytes | None:
+        """Take one item. Returns the JSON of an event, which is no text. Raises Fault."""
+        if is_model(value):
+            value = value.model_dump()
+        if isinstance(value, dict):
+            if "event" in value:
+                return to_json(value["event"])
+            self._append(_content(value))
+        elif isinstance(value, bool | int | float):
+            self._append(str(value))
+        else:
+            item = to_item(value)
+            if isinstance(item, str):
+                self._append(item)
+        return None
+
+    def _append(self, text: str) -> None:
+        self._texts.append(text)
+        self._size += len(text)
+        if self._size > JOINED_CHARACTERS:
+            raise Fault("unrenderable", f"the answer is longer than {JOINED_CHARACTERS:,} characters")
+
+    def reply(self, call: int) -> wire.Reply:
+        return wire.Reply(call, "text", "".join(self._texts).encode("utf-8", "replace"))
+
+
+def _content(chunk: Mapping[str, Any]) -> str:
+    """The text that a chunk or completion object contributes. Raises Fault for an error object."""
+    error = chunk.get("error")
+    if error:
+        text = error.get("message") or error.get("detail") or error.get("content") if isinstance(error, dict) else error
+        raise Fault("raised", str(text or error))
+    texts = []
+    choices = chunk.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        part = (choice.get("delta") or choice.get("message")) if isinstance(choice, dict) else None
+        content = part.get("content") if isinstance(part, dict) else None
+        if isinstance(content, str):
+            texts.append(content)
+    return "".join(texts)
+
+
+def head_of(response: Any) -> wire.Head:
+    """Status and headers of a Starlette response; its length is the server's to tell."""
+    headers = [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in response.raw_headers
+        if name.lower() not in (b"content-length", b"content-type", b"transfer-encoding", b"connection")
+    ]
+    media_type = response.headers.get("content-type") or "application/octet-stream"
+    return wire.Head(int(response.status_code), media_type, headers)

@@ -1,0 +1,295 @@
+"""A worker's life after the fork: it says hello, loads one revision and answers calls until the server is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import inspect
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from fnsync.runtime import wire
+from fnsync.worker import arguments, loader, results
+from fnsync.worker.calls import ActiveCall, Cancelled
+from fnsync.worker.channel import Channel
+from fnsync.worker.faults import Fault, Places
+from fnsync.worker.output import Output, Stream, current_call
+from fnsync.worker.threads import ThreadPool
+
+#: Bodies above this are decoded off the loop, in bytes.
+LARGE_BODY_BYTES = 1024 * 1024
+
+
+def serve(connection: socket.socket) -> None:
+    """Run until the server closes the channel."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(Session.run(connection))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        from uvloop import new_event_loop  # an environment may lack it
+    except ImportError:
+        return asyncio.new_event_loop
+    return new_event_loop
+
+
+class Session:
+    """Dispatches frames; owns the function and the calls under way."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+        self._loop = loop
+        self._channel = Channel(loop, connection, self._on_frame, self._on_lost)
+        self._output = Output(loop, self._channel)
+        self._threads = ThreadPool(1)
+        self._calls: dict[int, ActiveCall] = {}
+        self._asks: dict[tuple[int, int], concurrent.futures.Future[bytes]] = {}
+        self._signatures: dict[str, arguments.Signature] = {}
+        self._function: loader.Function | None = None
+        self._places = Places("/", {})
+
+    @classmethod
+    async def run(cls, connection: socket.socket) -> None:
+        """Serve forever; the process ends with the channel."""
+        session = cls(asyncio.get_running_loop(), connection)
+        session._output.install()
+        session._channel.post(wire.Hello(wire.PROTOCOL, os.getpid()))
+        await session._loop.create_future()
+
+    def _on_lost(self) -> None:
+        # At once: nobody is left to receive anything, and function code must not run on unseen.
+        os._exit(0)
+
+    def _on_frame(self, frame: wire.ToWorker) -> None:
+        match frame:
+            case wire.Call():
+                self._call(frame)
+            case wire.Credit():
+                if call := self._calls.get(frame.id):
+                    call.add_credit(frame.size)
+            case wire.Cancel():
+                if call := self._calls.get(frame.id):
+                    call.cancel()
+            case wire.Describe():
+                self._describe(frame)
+            case wire.Configure():
+                self._configure(frame)
+            case wire.Answer():
+                if ask := self._asks.pop((frame.id, frame.ask), None):
+                    ask.set_result(frame.data)
+
+    # ---- loading ----
+
+    def _describe(self, frame: wire.Describe) -> None:
+        """Load on the loop itself: sources may use the running loop while they are loaded, as in the peer."""
+        self._places = Places(frame.snapshot, frame.shown)
+        self._threads.most = frame.threads
+        try:
+            self._function = loader.load(frame)
+            description = loader.describe(self._function)
+            self._channel.post(wire.Reply(frame.id, "json", results.to_json(description)))
+        except BaseException as exc:  # whatever a source raises, SystemExit too, is its author's to see
+            self._channel.post(self._places.failure(frame.id, "load", exc))
+
+    def _configure(self, frame: wire.Configure) -> None:
+        self._threads.most = max(self._threads.most, frame.threads)
+        function = self._function
+
+        def configure() -> None:
+            try:
+                if function is not None:
+                    function.configure(frame.valves)
+                self._channel.post_now(wire.Reply(frame.id, "none"))
+            except BaseException as exc:  # validators are function code
+                self._channel.post_now(self._places.failure(frame.id, "valves", exc))
+
+        self._threads.submit(configure)
+
+    # ---- calls ----
+
+    def _call(self, frame: wire.Call) -> None:
+        call = ActiveCall(frame, self._loop, self._channel)
+        self._calls[call.id] = call
+        try:
+            if self._function is None:
+                raise Fault("load", "nothing is loaded")
+            handler = self._function.handler(frame.handler)
+        except Fault as fault:
+            self._fail(call, fault)
+            return
+        if _runs_on_loop(handler):
+            context = contextvars.copy_context()
+            context.run(current_call.set, call.id)
+            call.task = self._loop.create_task(self._run_async(call, frame, handler), context=context)
+        else:
+            self._in_thread(call, lambda: self._run_sync(call, frame, handler))
+
+    def _in_thread(self, call: ActiveCall, work: Callable[[], None]) -> None:
+        context = contextvars.copy_context()
+        context.run(current_call.set, call.id)
+        self._threads.submit(lambda: context.run(work))
+
+    def _run_sync(self, call: ActiveCall, frame: wire.Call, handler: Any) -> None:
+        try:
+            value = handler(**self._arguments(frame, handler)) if callable(handler) else handler
+            if _needs_loop(value):
+                self._loop.call_soon_threadsafe(self._continue_async, call, value)
+                return
+            self._finish_sync(call, value)
+        except BaseException as exc:  # SystemExit of a function ends its call, not the process
+            self._fail(call, exc)
+        else:
+            self._done(call)
+
+    def _finish_sync(self, call: ActiveCall, value: Any) -> None:
+        if call.handler != "pipe":
+            self._channel.post_now(_generic_reply(call.id, value))
+        elif (reply := results.plain_reply(call.id, value)) is not None:
+            self._channel.post_now(reply)
+        elif hasattr(value, "__next__"):
+            if call.stream:
+                call.stream_here(value)
+            else:
+                call.join_here(value)
+        else:
+            raise results.unrenderable(value, f"`{call.handler}` returned")
+
+    def _continue_async(self, call: ActiveCall, value: Any) -> None:
+        context = contextvars.copy_context()
+        context.run(current_call.set, call.id)
+        call.task = self._loop.create_task(self._guard(call, self._finish_async(call, value)), context=context)
+
+    async def _run_async(self, call: ActiveCall, frame: wire.Call, handler: Any) -> None:
+        async def work() -> None:
+            if len(frame.body) > LARGE_BODY_BYTES:
+                values = await asyncio.to_thread(self._arguments, frame, handler)
+            else:
+                values = self._arguments(frame, handler)
+            await self._finish_async(call, handler(**values))
+
+        await self._guard(call, work())
+
+    async def _guard(self, call: ActiveCall, work: Any) -> None:
+        try:
+            await work
+        except BaseException as exc:  # what ends a task ends its call; the loop goes on
+            self._fail(call, exc)
+        else:
+            self._done(call)
+
+    async def _finish_async(self, call: ActiveCall, value: Any) -> None:
+        while inspect.isawaitable(value):
+            value = await value
+        if results.is_response(value):
+            await call.respond(value)
+        elif hasattr(value, "__aiter__"):
+            await self._finish_iterator(call, aiter(value))
+        elif hasattr(value, "__next__") and call.handler == "pipe":
+            # A sync generator that an async handler returned: off the loop, it may block.
+            await asyncio.to_thread(self._finish_sync, call, value)
+        else:
+            self._finish_sync(call, value)
+
+    async def _finish_iterator(self, call: ActiveCall, iterator: Any) -> None:
+        if call.handler != "pipe":
+            self._channel.post(_generic_reply(call.id, [item async for item in iterator]))
+        elif call.stream:
+            await call.stream_async(iterator)
+        else:
+            await call.join_async(iterator)
+
+    def _done(self, call: ActiveCall) -> None:
+        self._calls.pop(call.id, None)
+        for stream in (self._output_stream("stdout"), self._output_stream("stderr")):
+            if stream is not None:
+                stream.finish(call.id)
+
+    @staticmethod
+    def _output_stream(name: str) -> Stream | None:
+        stream = getattr(sys, name)
+        return stream if isinstance(stream, Stream) else None
+
+    def _fail(self, call: ActiveCall, exc: BaseException) -> None:
+        if call.cancelled and isinstance(exc, Cancelled | asyncio.CancelledError):
+            failure = wire.Failure(call.id, "cancelled", "Cancelled", "the call was cancelled")
+        else:
+            failure = self._places.failure(call.id, "raised", exc)
+        self._done(call)
+        self._channel.post_now(failure)
+
+    # ---- arguments ----
+
+    def _arguments(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
+        signature = self._signatures.get(frame.handler)
+        if signature is None:
+            signature = self._signatures[frame.handler] = arguments.Signature(handler)
+        values = {**arguments.ABSENT, **arguments.decode_context(frame.context)}
+        if "__user__" in signature.names:
+            values["__user__"] = self._user(values["__user__"], frame)
+        if "__request__" in signature.names and isinstance(values["__request__"], dict):
+            values["__request__"] = arguments.make_request(values["__request__"])
+        values["__event_emitter__"] = self._emitter(frame.id)
+        values["__event_call__"] = self._event_call(frame.id)
+        selected = signature.select(values)
+        if frame.body:
+            selected["event" if frame.handler in ("stream", "event") else "body"] = msgspec.json.decode(frame.body)
+        return selected
+
+    def _user(self, user: Any, frame: wire.Call) -> dict[str, Any]:
+        values = dict(user or {})
+        valves = self._function.user_valves(frame.user_valves) if self._function else None
+        if valves is not None:
+            values["valves"] = valves
+        return values
+
+    def _emitter(self, call: int) -> arguments.Emit:
+        async def emit(event: Any) -> None:
+            """Send an event to the client; returns nothing."""
+            if not isinstance(event, dict):
+                raise TypeError(f"an event is a dict with `type` and `data`, not {type(event).__name__}")
+            self._channel.post_now(wire.Event(call, results.to_json(event)))
+            if asyncio.get_running_loop() is self._loop:
+                await self._channel.drained()
+
+        return emit
+
+    def _event_call(self, call: int) -> arguments.Ask:
+        async def ask(event: Any) -> Any:
+            """Ask the client and return its answer."""
+            if not isinstance(event, dict):
+                raise TypeError(f"an event is a dict with `type` and `data`, not {type(event).__name__}")
+            future: concurrent.futures.Future[bytes] = concurrent.futures.Future()
+            number = max((number for owner, number in self._asks if owner == call), default=0) + 1
+            self._asks[call, number] = future
+            try:
+                self._channel.post_now(wire.Ask(call, number, results.to_json(event)))
+                answer: bytes = await asyncio.wrap_future(future)
+                return msgspec.json.decode(answer)
+            finally:
+                self._asks.pop((call, number), None)
+
+        return ask
+
+
+def _runs_on_loop(handler: Any) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
+
+
+def _needs_loop(value: Any) -> bool:
+    """Whether a sync handler's value can only be finished on the loop."""
+    return inspect.isawaitable(value) or hasattr(value, "__aiter__") or results.is_response(value)
+
+
+def _generic_reply(call: int, value: Any) -> wire.Reply:
+    """The result of a handler other than `pipe`: any JSON value."""
+    if value is None:
+        return wire.Reply(call, "none")
+    if hasattr(value, "__next__"):
+        value = list(value)
+    return wire.Reply(call, "json", results.to_json(value))

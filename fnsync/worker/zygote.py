@@ -1,0 +1,171 @@
+"""The zygote: a process of one environment with common imports done, which forks workers.
+
+Single-threaded and without an event loop, so that a fork copies no lock in a bad state. It polls two
+descriptors: the control socket to the server and the wake-up pipe of SIGCHLD. When the server goes away the
+socket ends, and the zygote takes everything it started with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+import msgspec
+
+from fnsync.runtime import wire
+from fnsync.worker import linux, process
+
+#: What nearly every function imports; loaded once here, shared by all workers.
+PRELOADED = (
+    "asyncio",
+    "concurrent.futures",
+    "datetime",
+    "json",
+    "logging",
+    "random",
+    "re",
+    "typing",
+    "uuid",
+    "uvloop",
+    "pydantic",
+    "starlette.requests",
+    "starlette.responses",
+    "fastapi",
+    "httpx",
+    "aiohttp",
+    "requests",
+    "fnsync.worker.session",
+)
+#: Above what one Fork takes, in bytes: an environment of a few hundred variables.
+CONTROL_BYTES = 256 * 1024
+
+
+def main(control_fd: int) -> NoReturn:
+    """Serve the control socket until the server is gone."""
+    linux.name_process("fnsync-zygote")
+    linux.become_subreaper()
+    control = socket.socket(fileno=control_fd)
+    missing = preload()
+    zygote = Zygote(control)
+    zygote.send(wire.ZygoteReady(wire.PROTOCOL, os.getpid(), missing))
+    zygote.serve()
+    zygote.end()
+
+
+def preload() -> dict[str, str]:
+    """Import what workers share. Returns what could not be imported, with the reason."""
+    missing = {}
+    for name in PRELOADED:
+        try:
+            importlib.import_module(name)
+        except Exception as exc:  # a broken package of an environment must not cost the other functions
+            missing[name] = f"{type(exc).__name__}: {exc}"
+    # Objects that live now are never looked at by a worker's collector, so their pages stay shared.
+    gc.collect()
+    gc.freeze()
+    return missing
+
+
+class Zygote:
+    """The loop of the process."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._decode = msgspec.msgpack.Decoder(wire.ToZygote).decode
+        self._workers: set[int] = set()
+        self._wakeup, wake = os.pipe()
+        for descriptor in (self._wakeup, wake):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        # A terminal's Ctrl-C goes to the whole group: the server decides how to stop.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+    def send(self, frame: wire.Frame) -> None:
+        try:
+            self._control.send(msgspec.msgpack.encode(frame))
+        except OSError:
+            self.end()
+
+    def serve(self) -> None:
+        """Fork what is asked for and report who exited, until the control socket ends."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == self._wakeup:
+                    os.read(self._wakeup, 4096)
+                    self.reap()
+                elif not self.take():
+                    return
+
+    def take(self) -> bool:
+        """Handle one message. False: the server is gone."""
+        data, descriptors, _, _ = socket.recv_fds(self._control, CONTROL_BYTES, 2)
+        if not data:
+            return False
+        fork = self._decode(data)
+        try:
+            pid = self.fork(fork, *descriptors)
+            self.send(wire.Forked(fork.id, pid))
+        except OSError as exc:
+            self.send(wire.Forked(fork.id, 0, f"fork: {exc.strerror}"))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def fork(self, fork: wire.Fork, channel_fd: int, output_fd: int) -> int:
+        """Return the pid of a new worker; in the worker itself this never returns."""
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            self._workers.add(pid)
+            return pid
+        process.run(fork, parent, channel_fd, output_fd)
+
+    def reap(self) -> None:
+        """Collect who exited; what a worker left running dies with it."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid not in self._workers:
+                continue  # an orphan of a worker, which came here because this process is a subreaper
+            self._workers.discard(pid)
+            self.kill_strays(pid)
+            self.send(wire.Exited(pid, os.waitstatus_to_exitcode(status)))
+
+    def kill_strays(self, group: int) -> None:
+        """Kill what a dead worker started: its process group, and orphans that fell to us."""
+        linux.kill_group(group)
+        for pid in linux.children():
+            if pid not in self._workers:
+                linux.kill(pid)
+
+    def end(self) -> NoReturn:
+        """Kill everything below this process, then exit."""
+        signal.set_wakeup_fd(-1)
+        for _ in range(100):  # a fork bomb may refill the list for a while
+            pids = linux.children()
+            if not pids:
+                break
+            for pid in pids:
+                linux.kill_group(pid)
+                linux.kill(pid)
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                break
+        os._exit(0)
