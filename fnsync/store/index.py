@@ -93,7 +93,7 @@ class Index:
         self._jobs: queue.SimpleQueue[tuple[Callable[[sqlite3.Connection], None], Future[None]] | None]
         self._jobs = queue.SimpleQueue()
         self._closed = False
-        #: Held while a job is put, so that none comes after the writer's end.
+        #: Held while a job is put or a reader given back, so that none comes after the end.
         self._gate = threading.Lock()
         self._writer = threading.Thread(
             target=self._write_all, args=(_connect(path),), name="fnsync-index", daemon=True
@@ -227,16 +227,14 @@ class Index:
             connection = _connect(self.path)
         try:
             yield connection
-        except sqlite3.Error:
+        except BaseException:
             connection.close()
             raise
-        if self._closed:
-            connection.close()
-            return
-        try:
-            self._readers.put_nowait(connection)
-        except queue.Full:
-            connection.close()
+        with self._gate:
+            if not self._closed and not self._readers.full():
+                self._readers.put_nowait(connection)
+                return
+        connection.close()
 
     def _check_open(self) -> None:
         if self._closed:
