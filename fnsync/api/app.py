@@ -1,0 +1,160 @@
+"""The ASGI application: exact paths first, then the router; one place where errors become answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import structlog
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fnsync.api import errors
+from fnsync.api.auth import Auth
+from fnsync.api.completions import CompletionsEndpoint
+from fnsync.api.errors import ClientGone, Unexpected
+from fnsync.api.exchange import Exchange
+from fnsync.api.models import ModelEndpoints
+from fnsync.api.operations import Operations
+from fnsync.api.tally import Tally
+from fnsync.chat.completions import Completions
+from fnsync.chat.models import Models
+from fnsync.chat.render import stream_error
+from fnsync.errors import Draining, FnsyncError, NotFound
+
+if TYPE_CHECKING:
+    from fnsync.service import Service
+
+#: The status that the metrics give a request whose client left.
+CLIENT_LEFT = 499
+
+log = structlog.get_logger(__name__)
+
+Endpoint = Callable[[Exchange], Awaitable[None]]
+
+
+def create_app(service: Service) -> ASGIApp:
+    """Return the application that serves `service`. Its lifespan starts and ends what the application owns."""
+    return App(service)
+
+
+class App:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._auth = Auth(service.state, service.environ.get("FNSYNC_ADMIN_TOKEN"), service.reconciler.ready)
+        self._models = Models(service.executor)
+        self._tally = Tally()
+        completions = CompletionsEndpoint(service, self._auth, Completions(service.executor, self._models), self._tally)
+        models = ModelEndpoints(service, self._auth, self._models)
+        operations = Operations(service, self._auth, self._tally)
+        self._exact: dict[str, Endpoint] = {
+            "/v1/chat/completions": completions,
+            "/api/chat/completions": completions,
+            "/api/v1/chat/completions": completions,
+            "/v1/models": models.openai_list,
+            "/api/models": models.list,
+            "/api/v1/models": models.list,
+            "/healthz": operations.healthz,
+            "/readyz": operations.readyz,
+            "/metrics": operations.metrics,
+            "/api/status": operations.status,
+        }
+        self._router = Router(
+            [
+                _route("/v1/models/{id:path}", models.one),
+                _route("/api/functions/id/{id}/logs", operations.logs),
+                _route("/api/v1/functions/id/{id}/logs", operations.logs),
+            ],
+            default=_asgi(_nothing_here),
+            redirect_slashes=False,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            exchange = Exchange(scope, receive, send)
+            await self._serve(exchange)
+            self._tally.request(_surface(scope["path"]), exchange.status)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        """Run the endpoint; nothing leaves here but an answer."""
+        try:
+            endpoint = self._exact.get(exchange.scope["path"])
+            if endpoint is not None:
+                await endpoint(exchange)
+            else:
+                exchange.scope["fnsync.exchange"] = exchange
+                await self._router(exchange.scope, exchange.receive, exchange.send)
+        except FnsyncError as exc:
+            await self._failed(exchange, exc)
+        except ClientGone:
+            exchange.status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            if not await self._ended(exchange):
+                raise
+        except Exception:
+            log.exception("request_failed", method=exchange.scope["method"], path=exchange.scope["path"])
+            if exchange.status:
+                raise  # the answer has begun: the connection has to be cut
+            await exchange.error(Unexpected(), close=True)
+
+    async def _failed(self, exchange: Exchange, exc: FnsyncError) -> None:
+        if exchange.status:
+            # A response that the function streams itself broke; cutting it is all that tells the client.
+            log.warning("response_broke", path=exchange.scope["path"], error=exc.code)
+            return
+        await exchange.error(exc, close=isinstance(exc, Draining))
+
+    async def _ended(self, exchange: Exchange) -> bool:
+        """End a request whose task was cancelled: its client left, or the time to drain is over."""
+        if exchange.left:
+            exchange.status = CLIENT_LEFT
+            return True
+        if not self._service.draining:
+            return False
+        stopping = Draining("the server stopped before the answer was complete")
+        if not exchange.status:
+            await exchange.error(stopping, close=True)
+        elif exchange.event_stream and not exchange.ended:
+            await exchange.part(stream_error(errors.openai_error(stopping)))
+            await exchange.end()
+        return True
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._auth.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._models.close()
+        await self._auth.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _surface(path: str) -> str:
+    if path.startswith("/v1/"):
+        return "openai"
+    return "api" if path.startswith("/api/") else "operations"
+
+
+def _route(path: str, endpoint: Endpoint) -> Route:
+    return Route(path, _Routed(endpoint), methods=None)
+
+
+def _asgi(endpoint: Endpoint) -> ASGIApp:
+    return _Routed(endpoint)
+
+
+class _Routed:
+    """An endpoint as an ASGI application, for the router."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoint(scope["fnsync.exchange"])
+
+
+async def _nothing_here(exchange: Exchange) -> None:
+    raise NotFound(f"there is nothing at {exchange.scope['path'][:200]}")

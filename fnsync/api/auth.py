@@ -1,0 +1,141 @@
+"""Bearer tokens: a table in memory, kept in step with the state by its generation number.
+
+A token's text is `fns_<id>_<secret>`. The table holds the SHA-256 of whole texts by id, compared in constant time.
+No token is ever logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from fnsync.errors import FnsyncError, Unauthorized
+from fnsync.model import User
+from fnsync.store.state import ADMIN, State
+
+#: How often the state is asked whether something changed.
+REFRESH_S = 1.0
+#: How often, at most, an unknown id makes the table be read again.
+UNKNOWN_S = 0.2
+#: Longer ones are refused unread.
+MAX_TOKEN_BYTES = 1024
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    digest: bytes
+    user: User
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The tokens by id, as of one generation of the state."""
+
+    generation: int = -1
+    entries: Mapping[str, Entry] | None = None
+
+
+class Auth:
+    """Says who a request's bearer token belongs to."""
+
+    def __init__(self, state: State, admin_token: str | None, ready: asyncio.Event) -> None:
+        """`admin_token`: one more token, of the built-in admin, given from outside. `ready`: the server has started."""
+        self._state = state
+        self._admin_digest = hashlib.sha256(admin_token.encode()).digest() if admin_token else None
+        self._ready = ready
+        self._table = Table()
+        self._read_at = 0.0
+        self._reading = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Refresh the table until `close`; its first reading loads SQLAlchemy, so it waits for the start to be over."""
+        self._task = asyncio.create_task(self._keep_fresh(), name="token table")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def caller(self, authorization: bytes) -> User:
+        """Return whose token an Authorization header holds. Raises Unauthorized."""
+        token = _token(authorization)
+        digest = hashlib.sha256(token).digest()
+        caller = self._find(token, digest)
+        if caller is None:
+            await self._read_again()
+            caller = self._find(token, digest)
+        if caller is None:
+            raise Unauthorized("the token is not known, or was revoked")
+        if caller.role == "pending":
+            raise Unauthorized("the account is waiting for an admin to accept it")
+        return caller
+
+    async def admin(self, authorization: bytes) -> User:
+        """Return the caller if it is an admin. Raises Unauthorized."""
+        caller = await self.caller(authorization)
+        if not caller.is_admin:
+            raise Unauthorized("this needs an admin's token")
+        return caller
+
+    def _find(self, token: bytes, digest: bytes) -> User | None:
+        if self._admin_digest is not None and hmac.compare_digest(digest, self._admin_digest):
+            return ADMIN
+        parts = token.split(b"_", 2)
+        if len(parts) != 3 or self._table.entries is None:
+            return None
+        entry = self._table.entries.get(parts[1].decode("latin-1"))
+        if entry is None or not hmac.compare_digest(digest, entry.digest):
+            return None
+        return entry.user
+
+    async def _read_again(self) -> None:
+        """Look for a token that was made a moment ago."""
+        if self._table.entries is None or time.monotonic() - self._read_at >= UNKNOWN_S:
+            await self._refresh()
+
+    async def _keep_fresh(self) -> None:
+        await self._ready.wait()
+        while True:
+            try:
+                await self._refresh()
+            except FnsyncError as exc:
+                log.warning("tokens_not_refreshed", error=str(exc))
+            await asyncio.sleep(REFRESH_S)
+
+    async def _refresh(self) -> None:
+        async with self._reading:
+            self._table = await asyncio.to_thread(self._read, self._table)
+            self._read_at = time.monotonic()
+
+    def _read(self, table: Table) -> Table:
+        """Return the table of the state's present generation. Blocking."""
+        generation = self._state.generation()
+        if generation == table.generation:
+            return table
+        users = {user.id: user for user in self._state.users()}
+        entries = {
+            token.id: Entry(bytes.fromhex(token.digest), users[token.user_id])
+            for token in self._state.tokens()
+            if token.user_id in users
+        }
+        return Table(generation, entries)
+
+
+def _token(authorization: bytes) -> bytes:
+    """Return the token of `Bearer <token>`. Raises Unauthorized."""
+    scheme, _, token = authorization.partition(b" ")
+    token = token.strip()
+    if not authorization:
+        raise Unauthorized("no token: send the header Authorization: Bearer <token>")
+    if scheme.lower() != b"bearer" or not token or len(token) > MAX_TOKEN_BYTES:
+        raise Unauthorized("the Authorization header is not of the form: Bearer <token>")
+    return token

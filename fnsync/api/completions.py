@@ -1,0 +1,139 @@
+"""`POST …/chat/completions`: the one endpoint that every chat goes through, so it takes no detours.
+
+Registered by exact path in front of the router. The order is: who calls, the body, what it asks for, the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from fnsync.api import errors
+from fnsync.api.auth import Auth
+from fnsync.api.errors import ClientGone
+from fnsync.api.exchange import Exchange
+from fnsync.api.tally import Tally
+from fnsync.chat import requests
+from fnsync.chat.completions import Completions, Plain
+from fnsync.chat.context import CREDENTIAL_HEADERS
+from fnsync.errors import Draining, FnsyncError
+from fnsync.model import User
+
+if TYPE_CHECKING:
+    from fnsync.service import Service
+
+#: Bodies above this are decoded off the loop.
+LARGE_BODY_BYTES = 1024 * 1024
+#: A call that takes longer than this is watched for its client going away; most are done before.
+UNWATCHED_S = 0.05
+
+
+class CompletionsEndpoint:
+    """Answers `/v1/chat/completions` and the same under `/api` and `/api/v1`."""
+
+    def __init__(self, service: Service, auth: Auth, completions: Completions, tally: Tally) -> None:
+        self._service = service
+        self._auth = auth
+        self._completions = completions
+        self._tally = tally
+        self._max_body = service.config.server.max_body
+
+    async def __call__(self, exchange: Exchange) -> None:
+        exchange.only("POST")
+        if self._service.draining:
+            raise Draining("the server is stopping", retry_after_s=self._service.config.server.drain)
+        caller = await self._auth.caller(exchange.authorization)
+        exchange.admin = caller.is_admin
+        body = await exchange.body(self._max_body)
+        large = len(body) > LARGE_BODY_BYTES
+        request = await asyncio.to_thread(requests.parse, body) if large else requests.parse(body)
+        with Watch(exchange):
+            await self._answer(exchange, request, caller)
+
+    async def _answer(self, exchange: Exchange, request: requests.ChatRequest, caller: User) -> None:
+        def describe(exc: FnsyncError) -> dict[str, Any]:
+            return errors.openai_error(exc, admin=caller.is_admin)
+
+        completion = await self._completions.prepare(
+            request,
+            self._service.registry.world,
+            caller,
+            lambda: described(exchange),
+            events=exchange.events,
+            describe=describe,
+        )
+        exchange.headers = completion.plan.headers
+        function = completion.plan.function.id
+        began = time.perf_counter()
+        self._tally.running += 1
+        try:
+            async with completion as answer:
+                headers = [*answer.headers, *completion.plan.headers]
+                if isinstance(answer, Plain):
+                    await exchange.plain(answer.status, answer.media_type, answer.body, headers)
+                    return
+                await exchange.start(answer.status, answer.media_type, headers)
+                async for part in answer.parts:
+                    await exchange.part(part)
+                await exchange.end()
+        finally:
+            self._tally.running -= 1
+            self._tally.call(function, time.perf_counter() - began)
+
+
+class Watch:
+    """Cancels the task that is in its block when the client goes away; the block then ends with ClientGone."""
+
+    __slots__ = ("_exchange", "_task", "_timer", "_watcher")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._timer = asyncio.get_running_loop().call_later(UNWATCHED_S, self._begin)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._exchange.left and kind is asyncio.CancelledError:
+            self._task.uncancel()
+            raise ClientGone from exc
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        await self._exchange.gone()
+        if not self._exchange.ended:
+            self._exchange.left = True
+            self._task.cancel()
+
+
+def described(exchange: Exchange) -> Mapping[str, Any]:
+    """Return what `__request__` is made from; credentials are left out."""
+    scope = exchange.scope
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if name not in CREDENTIAL_HEADERS:
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    host = headers.get("host") or ":".join(str(part) for part in scope.get("server") or ("localhost",))
+    return {
+        "method": scope["method"],
+        "path": scope["path"],
+        "query": scope["query_string"].decode("latin-1"),
+        "headers": headers,
+        "client": list(scope["client"]) if scope.get("client") else None,
+        "base_url": f"{scope['scheme']}://{host}/",
+    }

@@ -1,0 +1,187 @@
+"""One HTTP request and its answer: a short-lived object in front of ASGI's three arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope, Send
+
+from fnsync.api import errors
+from fnsync.api.errors import ClientGone, Headers, MethodNotAllowed
+from fnsync.errors import BodyTooLarge, FnsyncError, Invalid
+from fnsync.units import format_size
+
+#: How long the next part of a body may take.
+BODY_PATIENCE_S = 30.0
+#: How long a body that is too large is read on and thrown away, so that a client that sends before it reads
+#: gets the answer and no broken connection.
+LINGER_S = 5.0
+
+_CLOSE = (b"connection", b"close")
+
+
+class Exchange:
+    """Reads a request's body and sends its answer."""
+
+    __slots__ = (
+        "scope",
+        "status",
+        "openai",
+        "authorization",
+        "events",
+        "admin",
+        "headers",
+        "event_stream",
+        "left",
+        "ended",
+        "receive",
+        "send",
+        "_length",
+        "_expects",
+        "_unread",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        #: The answer's status; 0: not begun.
+        self.status = 0
+        path: str = scope["path"]
+        self.openai = path.startswith("/v1/") or path == "/v1"
+        self.authorization = b""
+        #: Whether the client wants to see what functions emit.
+        self.events = False
+        #: Whether the caller is an admin, who sees more of an error.
+        self.admin = False
+        #: Headers that an answer has even if it is an error.
+        self.headers: Sequence[tuple[bytes, bytes]] = ()
+        self.event_stream = False
+        #: Whether the client closed the connection before the answer was complete.
+        self.left = False
+        self.ended = False
+        self.receive = receive
+        self.send = send
+        self._length = 0
+        self._expects = False
+        self._unread = True
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                self.authorization = value
+            elif name == b"content-length":
+                self._length = int(value)
+            elif name == b"expect":
+                self._expects = True
+            elif name == b"x-fnsync-events":
+                self.events = value.strip() not in (b"", b"0", b"false")
+
+    # ---- the request -------------------------------------------------------------------------------------
+
+    def only(self, method: str) -> None:
+        """Raise MethodNotAllowed for other methods; where GET is possible, HEAD is too."""
+        asked = self.scope["method"]
+        if asked != method and not (asked == "HEAD" and method == "GET"):
+            raise MethodNotAllowed(asked, method)
+
+    @property
+    def query(self) -> QueryParams:
+        return QueryParams(self.scope["query_string"])
+
+    async def body(self, limit: int) -> bytes:
+        """Return the whole body. Raises BodyTooLarge above `limit` bytes, ClientGone, Invalid when it stalls."""
+        if self._length > limit:
+            raise _too_large(limit)
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        first: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            return await self._rest(first, limit)
+        self._unread = False
+        if len(first) > limit:
+            raise _too_large(limit)
+        return first
+
+    async def _rest(self, first: bytes, limit: int) -> bytes:
+        parts, size = [first], len(first)
+        while True:
+            if size > limit:
+                raise _too_large(limit)
+            try:
+                async with asyncio.timeout(BODY_PATIENCE_S):
+                    message = await self.receive()
+            except TimeoutError as exc:
+                raise Invalid(f"the body stopped coming for {BODY_PATIENCE_S:g} s") from exc
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if not message.get("more_body", False):
+                self._unread = False
+                if size > limit:
+                    raise _too_large(limit)
+                return b"".join(parts)
+
+    async def gone(self) -> None:
+        """Return when the client has closed the connection. For after the body was read."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    # ---- the answer --------------------------------------------------------------------------------------
+
+    async def plain(self, status: int, media_type: str, body: bytes, headers: Headers) -> None:
+        """Send a whole answer."""
+        self.status = status
+        head = [(b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % len(body)), *headers]
+        if self._unread and self._expects:
+            head.append(_CLOSE)  # the client may or may not send its body now; nobody could tell
+        await self.send({"type": "http.response.start", "status": status, "headers": head})
+        self.ended = True
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def json(self, status: int, value: Any, headers: Headers | None = None) -> None:
+        await self.plain(status, "application/json", msgspec.json.encode(value), headers or [])
+
+    async def start(self, status: int, media_type: str, headers: Headers) -> None:
+        """Begin a streamed answer."""
+        self.status = status
+        self.event_stream = media_type.startswith("text/event-stream")
+        head = [(b"content-type", media_type.encode("latin-1")), *headers]
+        await self.send({"type": "http.response.start", "status": status, "headers": head})
+
+    async def part(self, data: bytes) -> None:
+        """Send some of a streamed answer; waits while the client does not read."""
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self) -> None:
+        self.ended = True
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def error(self, exc: FnsyncError, *, close: bool = False) -> None:
+        """Answer with an error. Not for an answer that has begun."""
+        body = errors.body(exc, openai=self.openai, admin=self.admin)
+        head = [*errors.headers(exc), *self.headers]
+        if isinstance(exc, BodyTooLarge):
+            await self._refuse(exc.status, msgspec.json.encode(body), head)
+            return
+        await self.json(exc.status, body, [*head, _CLOSE] if close else head)
+
+    async def _refuse(self, status: int, body: bytes, headers: Headers) -> None:
+        """Answer while the body is still coming, then throw it away for a while and close."""
+        self.status = status
+        head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers, _CLOSE]
+        await self.send({"type": "http.response.start", "status": status, "headers": head})
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        if not self._expects:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_S):
+                    while self._unread:
+                        self._unread = bool((await self.receive()).get("more_body", False))
+        await self.end()
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {format_size(limit)}, the server's limit")

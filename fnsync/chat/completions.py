@@ -1,0 +1,231 @@
+"""Chat completions: from a request to the answer of the pipe it names.
+
+    async with completions.answer(request, world, caller, http) as answer:
+        …            # a Plain, or a Streamed whose parts come as they are made
+
+What goes wrong before the block is entered is raised, with the status it deserves; a stream that breaks later
+ends with an error event. Leaving the block ends the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+from fnsync.chat import context as contexts
+from fnsync.chat.models import Models
+from fnsync.chat.render import DONE, Renderer, stream_error
+from fnsync.chat.requests import ChatRequest
+from fnsync.errors import FnsyncError
+from fnsync.model import LiveFunction, User
+from fnsync.registry import World
+from fnsync.runtime import wire
+from fnsync.runtime.call import Invocation, RunningCall
+from fnsync.runtime.executor import CallContext, Executor
+
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+#: Headers of a function's own response that are the server's business.
+_OWN_HEADERS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "date",
+        "keep-alive",
+        "server",
+        "set-cookie",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+log = structlog.get_logger(__name__)
+
+Headers = list[tuple[bytes, bytes]]
+#: Turns an error into the `error` object of a stream's last event.
+Describe = Callable[[FnsyncError], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """An answer that is complete."""
+
+    body: bytes
+    status: int = 200
+    media_type: str = JSON
+    headers: Headers = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An answer that is still being made."""
+
+    parts: AsyncGenerator[bytes, None]
+    status: int = 200
+    media_type: str = EVENT_STREAM
+    headers: Headers = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is the same for all calls of one live function."""
+
+    function: LiveFunction
+    #: Reserved arguments that the pipe asks for.
+    reserved: tuple[str, ...]
+    #: Which function, revision and commit answer.
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+class Completions:
+    """Answers chat completion requests. One per server."""
+
+    def __init__(self, executor: Executor, models: Models) -> None:
+        self._executor = executor
+        self._models = models
+        self._plans: dict[str, Plan] = {}
+
+    async def prepare(
+        self,
+        request: ChatRequest,
+        world: World,
+        caller: User,
+        http: Callable[[], Mapping[str, Any]],
+        *,
+        events: bool = False,
+        describe: Describe,
+    ) -> Completion:
+        """Return the completion, not yet under way. Raises UnknownModel, or why a manifold could not list."""
+        function, sub = self._models.resolve(world, request.model, caller)
+        if sub is not None:
+            await self._models.confirm(function, sub)
+        plan = self.plan(function)
+        values: dict[str, Any] = {}
+        if plan.reserved:
+            described = self._models.described
+            call = contexts.Call(function, caller, request, lambda: described(world, function, sub), http)
+            values = contexts.context(plan.reserved, call)
+        invocation = Invocation("pipe", request.body, request.stream, values, events=events)
+        return Completion(
+            plan, self._executor.call(function, invocation), request, Renderer(request.model, events=events), describe
+        )
+
+    def plan(self, function: LiveFunction) -> Plan:
+        plan = self._plans.get(function.id)
+        if plan is None or plan.function is not function:
+            plan = Plan(function, contexts.reserved(function, "pipe"), identity(function))
+            self._plans[function.id] = plan
+        return plan
+
+
+def identity(function: LiveFunction) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers that say which function, revision and commit answer. Ids may be non-ASCII: escaped."""
+    named = [("x-fnsync-function", function.id), ("x-fnsync-revision", function.revision)]
+    if function.commit:
+        named.append(("x-fnsync-commit", function.commit))
+    return tuple((name.encode(), value.encode("ascii", "backslashreplace")) for name, value in named)
+
+
+class Completion:
+    """One completion under way, for the time of an `async with` block."""
+
+    __slots__ = ("plan", "_context", "_request", "_render", "_describe", "_parts")
+
+    def __init__(
+        self, plan: Plan, context: CallContext, request: ChatRequest, render: Renderer, describe: Describe
+    ) -> None:
+        self.plan = plan
+        self._context = context
+        self._request = request
+        self._render = render
+        self._describe = describe
+        self._parts: AsyncGenerator[bytes, None] | None = None
+
+    async def __aenter__(self) -> Plain | Streamed:
+        call = await self._context.__aenter__()
+        try:
+            answer = self._answer(call, await call.first())
+        except BaseException as exc:
+            await self._context.__aexit__(type(exc), exc, exc.__traceback__)
+            raise
+        if isinstance(answer, Streamed):
+            self._parts = answer.parts
+        return answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._parts is not None:
+            await self._parts.aclose()
+        await self._context.__aexit__(kind, exc, trace)
+
+    def _answer(self, call: RunningCall, first: wire.Reply | wire.Begin) -> Plain | Streamed:
+        if isinstance(first, wire.Begin):
+            if first.head is not None:
+                return Streamed(
+                    self._raw(call, first.head), first.head.status, first.head.media_type, _headers(first.head)
+                )
+            return Streamed(self._events(call))
+        if first.kind == "response":
+            made = first.head or wire.Head(200, JSON, [])
+            return Plain(first.data, made.status, made.media_type, _headers(made))
+        if self._request.stream:
+            return Streamed(_once(self._whole(first)))
+        if first.kind == "json":
+            return Plain(first.data)
+        return Plain(self._render.completion(first.data.decode()))
+
+    def _whole(self, reply: wire.Reply) -> bytes:
+        """Return the stream of a call that gave one result."""
+        if reply.kind == "json":
+            return self._render.value(reply.data)
+        if reply.kind == "none":
+            return self._render.stop()
+        return self._render.text(reply.data.decode()) + self._render.stop()
+
+    async def _events(self, call: RunningCall) -> AsyncGenerator[bytes, None]:
+        """Yield a stream's events; all items that wait become one part."""
+        try:
+            async for items in call.chunks():
+                part = self._render.items(items)
+                if part:
+                    yield part
+        except FnsyncError as exc:
+            yield self._broken(call, exc)
+        else:
+            yield self._render.stop()
+
+    async def _raw(self, call: RunningCall, head: wire.Head) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a response that the function made itself."""
+        try:
+            async for items in call.chunks():
+                yield b"".join(item.encode() if isinstance(item, str) else item for item in items)
+        except FnsyncError as exc:
+            if not head.media_type.startswith("text/event-stream"):
+                raise
+            yield self._broken(call, exc)
+
+    def _broken(self, call: RunningCall, exc: FnsyncError) -> bytes:
+        log.info("stream_broke", function=self.plan.function.id, call=call.id, error=exc.code)
+        return stream_error(self._describe(exc))
+
+
+async def _once(part: bytes) -> AsyncGenerator[bytes, None]:
+    yield part
+
+
+def _headers(head: wire.Head) -> Headers:
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in head.headers
+        if name.lower() not in _OWN_HEADERS
+    ]
+
+
+__all__ = ["DONE", "EVENT_STREAM", "JSON", "Completion", "Completions", "Plain", "Plan", "Streamed", "identity"]

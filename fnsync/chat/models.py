@@ -1,0 +1,349 @@
+"""The models that pipes are: finding the one a request names, and listing them.
+
+A pipe is one model; a manifold is as many as its `pipes` lists. Listings of manifolds come from their workers, so
+they are kept: an answer older than `FRESH_S` is used once more while a new one is fetched. Finding a model looks at
+two dictionaries, however many functions there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+import structlog
+
+from fnsync.chat.access import may_use
+from fnsync.errors import FnsyncError, TimeLimit, UnknownModel
+from fnsync.model import FunctionId, Kind, LiveFunction, User
+from fnsync.registry import World
+from fnsync.runtime.call import Invocation
+from fnsync.runtime.executor import Executor
+
+#: How long a manifold's listing counts as new.
+FRESH_S = 60.0
+#: How long a listing that failed, or that lacked a model asked for, is believed.
+BELIEVED_S = 2.0
+#: How long `pipes` may take.
+LISTING_LIMIT_S = 5.0
+#: How long a client that lists models waits for manifolds that were never listed before.
+PATIENCE_S = 2.0
+#: How many manifolds are listed at once; each may need a worker.
+LISTINGS_AT_ONCE = 8
+
+log = structlog.get_logger(__name__)
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a manifold's `pipes` gave: sub id -> name, in order."""
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    error: FnsyncError | None = None
+    #: time.monotonic() when it was made.
+    at: float = 0.0
+
+    def age_s(self) -> float:
+        return time.monotonic() - self.at
+
+
+class Models:
+    """Finds and lists models. One per server; safe for one event loop."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._manifolds = _Manifolds(executor)
+        self._view: _View | None = None
+
+    def resolve(self, world: World, model: str, caller: User) -> tuple[LiveFunction, str | None]:
+        """Return the function behind a model id, and the sub id if it is a manifold's.
+
+        Raises UnknownModel, also where the caller may not use it, so that nothing is given away.
+        """
+        function = world.functions.get(FunctionId(model))
+        sub = None
+        if function is None or function.manifest.manifold:
+            id, dot, sub = model.partition(".")
+            function = world.functions.get(FunctionId(id))
+            if function is None or not dot or not sub or not function.manifest.manifold:
+                raise unknown(model)
+        if not callable_by(function, caller):
+            raise unknown(model)
+        return function, sub
+
+    async def confirm(self, function: LiveFunction, sub: str) -> None:
+        """Raise UnknownModel if the manifold does not list `sub`; what made the listing fail, if it failed."""
+        listing = await self._manifolds.for_call(function, sub)
+        if sub in listing.names:
+            return
+        if listing.error is not None:
+            raise listing.error
+        raise unknown(f"{function.id}.{sub}")
+
+    async def entries(self, world: World, caller: User) -> list[Entry]:
+        """Return the entries of all models the caller may use, by function id, then in the manifold's own order.
+
+        A manifold that fails, or takes longer than PATIENCE_S at first, is left out and logged.
+        """
+        view = self._of(world)
+        usable = [function for function in view.pipes if may_use(function.settings, caller)]
+        listings = await self._manifolds.for_list([f for f in usable if f.manifest.manifold])
+        found: list[Entry] = []
+        for function in usable:
+            if not function.manifest.manifold:
+                found.append(view.single(function))
+                continue
+            listing = listings.get(function.id)
+            found += [view.sub(function, sub, name) for sub, name in listing.names.items()] if listing else ()
+        return found
+
+    async def entry(self, world: World, model: str, caller: User) -> Entry:
+        """Return one model's entry. Raises UnknownModel."""
+        function, sub = self.resolve(world, model, caller)
+        if sub is not None:
+            await self.confirm(function, sub)
+        return self.described(world, function, sub)
+
+    def described(self, world: World, function: LiveFunction, sub: str | None) -> Entry:
+        """Return the entry of a model that was resolved, without asking its worker."""
+        view = self._of(world)
+        if sub is None:
+            return view.single(function)
+        return view.sub(function, sub, self._manifolds.name(function, sub))
+
+    async def close(self) -> None:
+        await self._manifolds.close()
+
+    def _of(self, world: World) -> _View:
+        if self._view is None or self._view.world is not world:
+            self._view = _View(world)
+        return self._view
+
+
+def unknown(model: str) -> UnknownModel:
+    return UnknownModel(f"the model {model[:200]!r} does not exist")
+
+
+def callable_by(function: LiveFunction, caller: User) -> bool:
+    """Whether the function is an active pipe that the caller may use."""
+    return function.active and function.kind is Kind.PIPE and may_use(function.settings, caller)
+
+
+# ---- entries ---------------------------------------------------------------------------------------------
+
+
+class _View:
+    """The entries of one world, made when first asked for."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        active = [function for _, function in sorted(world.functions.items()) if function.active]
+        self.pipes = [function for function in active if function.kind is Kind.PIPE]
+        self._actions = _Attached([f for f in active if f.kind is Kind.ACTION], by_priority=True)
+        self._filters = _Attached([f for f in active if f.kind is Kind.FILTER and f.manifest.toggle])
+        self._entries: dict[str, Entry] = {}
+
+    def single(self, function: LiveFunction) -> Entry:
+        return self._entry(function, function.id, function.name)
+
+    def sub(self, function: LiveFunction, sub: str, name: str) -> Entry:
+        return self._entry(function, f"{function.id}.{sub}", (function.manifest.name or "") + name)
+
+    def _entry(self, function: LiveFunction, model: str, name: str) -> Entry:
+        entry = self._entries.get(model)
+        if entry is None or entry["name"] != name:
+            entry = self._entries[model] = {
+                "id": model,
+                "name": name,
+                "object": "model",
+                "created": function.updated_at,
+                "owned_by": "openai",
+                "pipe": {"type": "pipe"},
+                "has_user_valves": function.manifest.user_valves_schema is not None,
+                "actions": [item for action in self._actions.of(model) for item in _action_items(action)],
+                "filters": [_filter_item(filter) for filter in self._filters.of(model)],
+                "tags": [],
+            }
+        return entry
+
+
+class _Attached:
+    """Actions or filters: those of every model, and those whose settings name models."""
+
+    def __init__(self, functions: list[LiveFunction], *, by_priority: bool = False) -> None:
+        if by_priority:
+            functions = sorted(functions, key=lambda function: (priority(function), function.id))
+        self._functions = [f for f in functions if f.settings.is_global or f.settings.models]
+        self._all_global = all(function.settings.is_global for function in self._functions)
+
+    def of(self, model: str) -> list[LiveFunction]:
+        if self._all_global:
+            return self._functions
+        return [f for f in self._functions if f.settings.is_global or _named(model, f.settings.models)]
+
+
+def _named(model: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(model, glob) for glob in globs)
+
+
+def priority(function: LiveFunction) -> float:
+    """Return the `priority` valve: the stored one, else the class's default, else 0."""
+    schema = function.manifest.valves_schema or {}
+    default = schema.get("properties", {}).get("priority", {}).get("default", 0)
+    value = function.settings.valves.get("priority", default)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _action_items(function: LiveFunction) -> Iterator[Entry]:
+    base = {"description": _description(function), "icon": _icon(function)}
+    if not function.manifest.actions:
+        yield {"id": function.id, "name": function.name, **base}
+    for item in function.manifest.actions:
+        yield {
+            "id": f"{function.id}.{item.get('id')}",
+            "name": item.get("name") or f"{function.name} ({item.get('id')})",
+            "description": base["description"],
+            "icon": item.get("icon_url") or base["icon"],
+        }
+
+
+def _filter_item(function: LiveFunction) -> Entry:
+    return {
+        "id": function.id,
+        "name": function.name,
+        "description": _description(function),
+        "icon": _icon(function),
+        "has_user_valves": function.manifest.user_valves_schema is not None,
+    }
+
+
+def _description(function: LiveFunction) -> str:
+    return str(function.frontmatter.entries.get("description") or "")
+
+
+def _icon(function: LiveFunction) -> str | None:
+    return function.frontmatter.entries.get("icon_url") or function.manifest.icon
+
+
+# ---- manifolds -------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Known:
+    """A manifold's last listing, and the task that fetches the next."""
+
+    #: The listing holds for this revision with these valves.
+    revision: str
+    valves: Mapping[str, Any]
+    listing: Listing | None = None
+    task: asyncio.Task[Listing] | None = None
+
+    def holds_for(self, function: LiveFunction) -> bool:
+        return self.revision == function.revision and self.valves == function.settings.valves
+
+
+class _Manifolds:
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._known: dict[str, _Known] = {}
+        self._tasks: set[asyncio.Task[Listing]] = set()
+        self._room = asyncio.Semaphore(LISTINGS_AT_ONCE)
+
+    def name(self, function: LiveFunction, sub: str) -> str:
+        """Return a sub-model's name, its id when the name is not known."""
+        listing = self._of(function).listing
+        return listing.names.get(sub, sub) if listing else sub
+
+    async def for_call(self, function: LiveFunction, sub: str) -> Listing:
+        """Return a listing that decides whether `sub` exists."""
+        known = self._of(function)
+        listing = known.listing
+        if listing is not None and sub in listing.names:
+            if listing.age_s() > FRESH_S:
+                self._fetch(function, known)
+            return listing
+        if listing is not None and listing.age_s() < BELIEVED_S:
+            return listing
+        return await asyncio.shield(self._fetch(function, known))
+
+    async def for_list(self, functions: list[LiveFunction]) -> dict[str, Listing]:
+        """Return what is known of each, after waiting up to PATIENCE_S for those never listed."""
+        first = []
+        for function in functions:
+            known = self._of(function)
+            listing = known.listing
+            if listing is None or listing.age_s() > (BELIEVED_S if listing.error else FRESH_S):
+                task = self._fetch(function, known)
+                if listing is None or listing.error:
+                    first.append(task)
+        if first:
+            await asyncio.wait(first, timeout=PATIENCE_S)
+        found = {function.id: self._of(function).listing for function in functions}
+        for id in (id for id, listing in found.items() if listing is None):
+            log.warning("models_not_listed_yet", function=id, waited_s=PATIENCE_S)
+        return {id: listing for id, listing in found.items() if listing is not None}
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _of(self, function: LiveFunction) -> _Known:
+        known = self._known.get(function.id)
+        if known is None or not known.holds_for(function):
+            known = self._known[function.id] = _Known(function.revision, function.settings.valves)
+        return known
+
+    def _fetch(self, function: LiveFunction, known: _Known) -> asyncio.Task[Listing]:
+        if known.task is None:
+            known.task = asyncio.create_task(self._listed(function, known), name=f"models of {function.id}")
+            self._tasks.add(known.task)
+            known.task.add_done_callback(self._tasks.discard)
+        return known.task
+
+    async def _listed(self, function: LiveFunction, known: _Known) -> Listing:
+        try:
+            async with self._room:
+                listing = await self._ask(function)
+            if listing.error is not None and known.listing is not None:
+                # What was listed before goes on being listed.
+                listing = Listing(known.listing.names, listing.error, listing.at)
+            known.listing = listing
+            return listing
+        finally:
+            known.task = None
+
+    async def _ask(self, function: LiveFunction) -> Listing:
+        try:
+            async with asyncio.timeout(LISTING_LIMIT_S):
+                async with self._executor.call(function, Invocation(handler="pipes")) as call:
+                    reply = await call.first()
+            names = _names(function, getattr(reply, "data", b""))
+            return Listing(names, at=time.monotonic())
+        except TimeoutError:
+            error: FnsyncError = TimeLimit(f"pipes() of {function.id} took longer than {LISTING_LIMIT_S:g} s")
+        except FnsyncError as exc:
+            error = exc
+        log.warning("models_not_listed", function=function.id, revision=function.revision[:8], error=str(error))
+        return Listing(error=error, at=time.monotonic())
+
+
+def _names(function: LiveFunction, data: bytes) -> dict[str, str]:
+    """Read the JSON list of `pipes`: a bad entry loses itself only, of equal ids the first stays."""
+    items = msgspec.json.decode(data) if data else None
+    if not isinstance(items, list):
+        log.warning("models_not_listed", function=function.id, error=f"pipes gave {type(items).__name__}, not a list")
+        return {}
+    names: dict[str, str] = {}
+    for item in items:
+        id, name = (item.get("id"), item.get("name")) if isinstance(item, dict) else (None, None)
+        if isinstance(id, str) and id and isinstance(name, str) and id not in names:
+            names[id] = name
+        else:
+            log.warning("model_left_out", function=function.id, entry=repr(item)[:200])
+    return names

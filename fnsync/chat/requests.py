@@ -1,0 +1,154 @@
+"""The body of a chat completion request: read with as little decoding as possible, never more than once.
+
+The function gets the client's bytes unchanged unless a key is in them that is not the function's business.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from fnsync.errors import Invalid
+
+#: Parameters of Open WebUI's own; they are no part of what a model is asked.
+_INTERNAL_PARAMS = frozenset(
+    {
+        "system",
+        "custom_params",
+        "function_calling",
+        "reasoning_tags",
+        "stream_response",
+        "stream_delta_chunk_size",
+        "compact_token_threshold",
+        "tool_approval_mode",
+        "model_controls",
+    }
+)
+
+
+class _Message(msgspec.Struct):
+    """A message must be an object; what is in it is the function's business."""
+
+
+class Private(msgspec.Struct, gc=False):
+    """The keys of a body that a function does not see there; it finds them in its reserved arguments."""
+
+    metadata: Raw | UnsetType = UNSET
+    files: Raw | UnsetType = UNSET
+    features: Raw | UnsetType = UNSET
+    tool_ids: Raw | UnsetType = UNSET
+    tool_servers: Raw | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
+    variables: Raw | UnsetType = UNSET
+    filter_ids: Raw | UnsetType = UNSET
+    skill_ids: Raw | UnsetType = UNSET
+    chat_id: Raw | UnsetType = UNSET
+    session_id: Raw | UnsetType = UNSET
+    id: Raw | UnsetType = UNSET
+    parent_id: Raw | UnsetType = UNSET
+    folder_id: Raw | UnsetType = UNSET
+    terminal_id: Raw | UnsetType = UNSET
+    model_item: Raw | UnsetType = UNSET
+    background_tasks: Raw | UnsetType = UNSET
+
+
+PRIVATE_KEYS = Private.__struct_fields__
+_NONE = Private()
+
+
+class _Body(Private, gc=False):
+    model: str | None = None
+    stream: bool | None = None
+    messages: list[_Message] | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+@dataclass(slots=True)
+class ChatRequest:
+    """A request that can be served. `body` is what the function gets, JSON."""
+
+    model: str
+    stream: bool
+    body: bytes
+    #: What was taken out of the body.
+    private: Private
+
+    def value(self, key: str) -> Any:
+        """Return a private key's value decoded, None when it was not sent."""
+        raw = getattr(self.private, key)
+        return None if raw is UNSET else msgspec.json.decode(raw)
+
+
+def parse(data: bytes) -> ChatRequest:
+    """Read a request's body. Raises Invalid, which names the key where one is at fault."""
+    body = _read(data)
+    if not body.model:
+        raise Invalid("model is missing: name the model that is to answer", param="model")
+    if not body.messages:
+        what = "messages is missing" if body.messages is None else "messages is empty"
+        raise Invalid(f"{what}: a list with at least one message is needed", param="messages")
+    request = ChatRequest(body.model, bool(body.stream), data, _NONE)
+    if any(getattr(body, key) is not UNSET for key in PRIVATE_KEYS):
+        request.private = body
+        request.body = _public(data)
+    return request
+
+
+def _read(data: bytes) -> _Body:
+    if not data.strip(b" \t\r\n"):
+        raise Invalid("the request has no body: a JSON object is needed")
+    try:
+        if not data.isascii():
+            data.decode()  # keys that are skipped below are not checked for it
+        return _decode(data)
+    except msgspec.ValidationError as exc:
+        raise _misfit(exc) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise Invalid(f"the body is not JSON: {exc}") from exc
+    except RecursionError as exc:
+        raise Invalid("the body is nested too deeply") from exc
+
+
+_PLACE = re.compile(r"(?P<what>.*) - at `\$\.(?P<key>\w+)(?P<rest>[^`]*)`")
+
+
+def _misfit(exc: msgspec.ValidationError) -> Invalid:
+    """Translate msgspec's `Expected `bool`, got `str` - at `$.stream``."""
+    found = _PLACE.fullmatch(str(exc))
+    if not found:
+        return Invalid("the body is not a JSON object: " + _lower(str(exc)))
+    key = found["key"]
+    return Invalid(f"{key}{found['rest']}: {_lower(found['what'])}", param=key)
+
+
+def _lower(text: str) -> str:
+    return (text[:1].lower() + text[1:]).replace("`", "")
+
+
+def _public(data: bytes) -> bytes:
+    """Return the body without its private keys; `params` are spread into it, as in Open WebUI."""
+    body = _decode_object(data)
+    params = body.get("params")
+    for key in PRIVATE_KEYS:
+        body.pop(key, None)
+    if params is not None:
+        body.update(_spread(params))
+    return msgspec.json.encode(body)
+
+
+def _spread(raw: Raw) -> dict[str, Any]:
+    """Return what `params` add to a body: its own keys and those of `custom_params`, nulls left out."""
+    params = msgspec.json.decode(raw)
+    if not isinstance(params, dict):
+        return {}
+    custom = params.get("custom_params")
+    own = {key: value for key, value in params.items() if key not in _INTERNAL_PARAMS}
+    merged = {**own, **custom} if isinstance(custom, dict) else own
+    return {key: value for key, value in merged.items() if value is not None}
