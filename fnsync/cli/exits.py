@@ -1,0 +1,39 @@
+"""Exit codes, for scripts; docs/cli.md lists them."""
+
+from __future__ import annotations
+
+from fnsync.errors import ConfigError, FnsyncError, NotFound, Unauthorized
+
+#: Done.
+OK = 0
+#: The thing itself failed: a function raised, a check of doctor found something missing, a port is taken.
+FAILED = 1
+#: The command line, fnsync.yaml or a FNSYNC_ variable is wrong.
+USAGE = 2
+#: No server can be reached.
+NO_SERVER = 3
+#: There is no token, or the server does not accept it for this.
+UNAUTHORIZED = 4
+#: The server knows no such function, model or token.
+NOT_FOUND = 5
+#: Ended with Ctrl-C, as shells count it.
+INTERRUPTED = 130
+
+
+class NoServer(FnsyncError):
+    """No server runs for this configuration, or it does not answer."""
+
+    code = "no_server"
+
+
+#: The first class that fits decides.
+_CODES: tuple[tuple[type[FnsyncError], int], ...] = (
+    (ConfigError, USAGE),
+    (NoServer, NO_SERVER),
+    (Unauthorized, UNAUTHORIZED),
+    (NotFound, NOT_FOUND),
+)
+
+
+def exit_code(error: FnsyncError) -> int:
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)

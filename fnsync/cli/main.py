@@ -1,0 +1,69 @@
+"""The command line: what commands there are, and how a run of one ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from fnsync.cli import doctor, exits, invoke, logs, options, project, serve, status, token
+from fnsync.cli.output import print_error
+from fnsync.errors import FnsyncError
+
+app = typer.Typer(
+    name="fnsync",
+    help="Keeps chat functions in git and runs them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # start time
+
+        typer.echo(version("fnsync"))
+        raise typer.Exit
+
+
+@app.callback()
+def before(
+    config: options.ConfigFile = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Keeps chat functions in git and runs them."""
+
+
+app.command("init")(project.init)
+app.command("serve")(serve.serve)
+app.command("dev")(serve.dev)
+app.command("status")(status.status)
+app.command("invoke")(invoke.invoke)
+app.command("logs")(logs.logs)
+app.add_typer(token.app, name="token")
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its code."""
+    try:
+        app()
+    except FnsyncError as exc:
+        print_error(exc)
+        sys.exit(exits.exit_code(exc))
+    except KeyboardInterrupt:
+        sys.exit(exits.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not write to it again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(exits.FAILED)
+
+
+if __name__ == "__main__":
+    main()

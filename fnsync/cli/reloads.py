@@ -1,0 +1,84 @@
+"""What `fnsync dev` shows of a reload: what changed, what it came to, how long it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from fnsync.cli.output import console, printable
+
+if TYPE_CHECKING:
+    from fnsync.model import Problem
+    from fnsync.reconcile import ReloadReport
+
+#: More changed paths than this are counted instead of named.
+MOST_PATHS = 4
+
+
+class Reloads:
+    """Prints reports; `functions` is the folder that their paths are relative to."""
+
+    def __init__(self, functions: Path) -> None:
+        self._functions = functions
+        self._out = console()
+
+    def show(self, report: ReloadReport) -> None:
+        for line in report_lines(report, self._functions):
+            self._out.print(line)
+
+
+def report_lines(report: ReloadReport, functions: Path) -> Iterator[Text]:
+    """The lines that tell about a reload."""
+    clock = time.strftime("%H:%M:%S", time.localtime(report.at))
+    yield Text.assemble(
+        (clock, "dim"), " ", (changed_paths(report.changed), "bold"), (f"  {report.took_ms:.0f} ms", "dim")
+    )
+    for id, revision, took_ms in report.loaded:
+        yield Text.assemble("  ", ("✓ ", "green"), id, f" is live as {revision[:8]}", (f"  {took_ms:.0f} ms", "dim"))
+    for id, what in report.applied:
+        yield Text.assemble("  ", ("✓ ", "green"), id, f": {printable(str(what))} applied")
+    for id in report.removed:
+        yield Text.assemble("  ", ("- ", "yellow"), id, " is gone")
+    for id, problem in report.failed:
+        yield Text.assemble("  ", ("✗ ", "red bold"), (id, "red"))
+        for line in problem_lines(problem, functions):
+            yield Text("    ").append_text(line)
+
+
+def changed_paths(paths: tuple[str, ...]) -> str:
+    if not paths:
+        return "changed"
+    if len(paths) > MOST_PATHS:
+        return f"{len(paths)} files changed"
+    return printable(", ".join(map(str, paths))) + " changed"
+
+
+def problem_lines(problem: Problem, functions: Path) -> Iterator[Text]:
+    """A problem with its place, its source line and a mark under the column."""
+    if problem.place:
+        # A path that terminals and editors can open, from where the command was started.
+        yield Text(printable(shown_path(functions / problem.place)), style="cyan")
+    for line in printable(problem.message).splitlines():
+        yield Text(line, style="red")
+    if problem.text:
+        number = f"{problem.line} │ " if problem.line else "│ "
+        text = printable(problem.text).expandtabs(1)
+        yield Text.assemble((number, "dim"), text)
+        if problem.column and problem.column <= len(text) + 1:
+            yield Text(" " * (len(number) + problem.column - 1) + "^", style="red bold")
+    for entry in problem.traceback:
+        for line in printable(entry).rstrip().splitlines():
+            yield Text(line, style="dim")
+    if problem.hint:
+        yield Text(printable(problem.hint), style="yellow")
+
+
+def shown_path(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

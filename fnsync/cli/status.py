@@ -1,0 +1,201 @@
+"""`fnsync status`: what is live, and what is wrong with the rest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fnsync.cli import exits
+from fnsync.cli.client import Client, connected
+from fnsync.cli.exits import NoServer
+from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
+from fnsync.cli.output import console, print_error, print_json, printable
+from fnsync.errors import FnsyncError, UnknownFunction
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fnsync.config import Config
+    from fnsync.model import FunctionRow
+
+_STYLES = {
+    "ready": "green",
+    "loading": "cyan",
+    "stale": "yellow",
+    "failed": "red",
+    "conflict": "red",
+    "inactive": "dim",
+}
+
+
+def status(
+    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this function.")] = None,
+    config: ConfigFile = None,
+    url: Url = None,
+    token: TokenText = None,
+    json: Json = False,
+) -> None:
+    """Show what the functions came to; without a server, what the last one knew."""
+    settings = load_config(config)
+    absent: NoServer | None = None
+    try:
+        with connected(settings, url, token) as client:
+            found = fetch_status(client)
+    except NoServer as exc:
+        if url:
+            raise
+        absent, found = exc, status_from_index(settings)
+    if id is not None:
+        found["functions"] = [function for function in found["functions"] if function["id"] == id]
+    if json:
+        print_json(found)
+    else:
+        show_status(found, settings.functions)
+    if absent:
+        print_error(absent)
+    if id is not None and not found["functions"]:
+        raise UnknownFunction(f"there is no function {id}", hint="`fnsync status` lists the functions")
+    if absent:
+        raise typer.Exit(exits.NO_SERVER)
+
+
+def fetch_status(client: Client) -> dict[str, Any]:
+    found = client.get("/api/status")
+    if not isinstance(found, dict) or not isinstance(found.get("functions"), list):
+        raise FnsyncError("the answer to /api/status is not of the form this version knows")
+    return {"running": True, **found}
+
+
+def status_from_index(config: Config) -> dict[str, Any]:
+    """What the index says, in the form of /api/status as far as it goes."""
+    file = config.data / "index.sqlite3"
+    if not file.exists():
+        return {"running": False, "functions": []}
+    from fnsync.store.index import Index  # start time
+
+    index = Index.open(file)
+    try:
+        return {"running": False, "functions": [_from_row(row) for row in index.rows()]}
+    finally:
+        index.close()
+
+
+def _from_row(row: FunctionRow) -> dict[str, Any]:
+    import dataclasses  # start time
+
+    return {
+        "id": row.id,
+        "name": row.name,
+        "type": row.type,
+        "status": row.status,
+        "active": row.is_active,
+        "global": row.is_global,
+        "path": row.path,
+        "revision": row.revision,
+        "live_revision": row.live_revision,
+        "commit": row.commit,
+        "updated_at": row.updated_at,
+        "error": dataclasses.asdict(row.error) if row.error else None,
+        "rivals": list(row.rivals),
+    }
+
+
+# ---- as text ---------------------------------------------------------------------------------------------
+
+
+def show_status(found: Mapping[str, Any], functions: Path) -> None:
+    from fnsync.cli.reloads import problem_lines  # start time: rich
+
+    out = console()
+    for line in head_lines(found):
+        out.print(line, style="dim")
+    if found["functions"]:
+        out.print(function_table(found["functions"]))
+    else:
+        out.print(f"no functions are known yet in {functions}")
+    for name, problem in problems(found):
+        out.print(f"\n{name}", style="bold")
+        for text in problem_lines(problem, functions):
+            out.print("  ", text, sep="")
+    sys.stdout.flush()
+
+
+def head_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Server, repository, watcher and environments, one line each, as far as there is something to say."""
+    if not found.get("running"):
+        return
+    from fnsync.units import format_duration  # start time
+
+    state = "draining" if found.get("draining") else "ready" if found.get("ready") else "starting"
+    yield f"fnsync {found.get('version', '')} {state}, up {format_duration(round(found.get('uptime_s') or 0))}"
+    repository = found.get("repository") or {}
+    if repository:
+        head = (repository.get("head") or "no commit yet")[:8]
+        dirty = repository.get("dirty") or []
+        changes = f", {len(dirty)} uncommitted: {', '.join(dirty[:5])}" if dirty else ", nothing uncommitted"
+        yield printable(f"{repository.get('root')} {repository.get('branch') or 'detached'} @ {head}{changes}")
+    watcher = found.get("watcher") or {}
+    if watcher.get("problem"):
+        yield printable(f"watching by {watcher.get('mode')}: {watcher['problem']}")
+    for environment in found.get("environments") or []:
+        if environment.get("state") not in ("ready", None):
+            yield printable(
+                f"environment {environment.get('name')}: {environment['state']} {environment.get('error') or ''}"
+            )
+
+
+def function_table(functions: list[Mapping[str, Any]]) -> Table:
+    from rich.table import Table  # start time
+    from rich.text import Text
+
+    running = any("workers" in function for function in functions)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("id", "type", "status", "revision", "commit", "path"):
+        table.add_column(heading, no_wrap=heading != "path")
+    for heading in ("workers", "calls", "crashes") if running else ():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for function in functions:
+        state = str(function.get("status") or "")
+        # The live revision is what answers; a star tells that the files are ahead of it.
+        live, newest = function.get("live_revision"), function.get("revision")
+        revision = (live or "")[:8] + ("*" if live and newest and live != newest else "")
+        cells = [
+            Text(printable(str(function["id"]))),
+            Text(str(function.get("type") or "?")),
+            Text(state, style=_STYLES.get(state, "")),
+            Text(revision or "-"),
+            Text((function.get("commit") or "-")[:8]),
+            Text(printable(str(function.get("path") or ""))),
+        ]
+        if running:
+            cells += [Text(str(function.get(key) or 0)) for key in ("workers", "calls", "crashes")]
+        table.add_row(*cells)
+    return table
+
+
+def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Name and Problem of everything that is wrong."""
+    from fnsync.model import Problem  # start time
+
+    for function in found["functions"]:
+        state = function.get("status")
+        if function.get("error"):
+            yield f"{function['id']} is {state}", _problem(function["error"])
+        if function.get("health"):
+            yield f"{function['id']}: workers", Problem("health", str(function["health"]))
+    for refused in found.get("refused") or []:
+        yield "refused", _problem(refused)
+
+
+def _problem(data: Mapping[str, Any]) -> Any:
+    """A Problem of the JSON of one; keys of a newer server are left out."""
+    from fnsync.model import Problem  # start time
+
+    known = {key: data.get(key) for key in ("path", "line", "column", "text", "hint")}
+    return Problem(
+        str(data.get("code", "")), str(data.get("message", "")), **known, traceback=tuple(data.get("traceback") or ())
+    )
