@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: More changed paths than this are counted instead of named.
 MOST_PATHS = 4
+#: More functions than this that came to the same are counted instead of named; failures are all named.
+MOST_FUNCTIONS = 20
 
 
 class Reloads:
@@ -37,16 +39,24 @@ def report_lines(report: ReloadReport, functions: Path) -> Iterator[Text]:
     yield Text.assemble(
         (clock, "dim"), " ", (changed_paths(report.changed), "bold"), (f"  {report.took_ms:.0f} ms", "dim")
     )
-    for id, revision, took_ms in report.loaded:
+    for id, revision, took_ms in report.loaded[:MOST_FUNCTIONS]:
         yield Text.assemble("  ", ("✓ ", "green"), id, f" is live as {revision[:8]}", (f"  {took_ms:.0f} ms", "dim"))
-    for id, what in report.applied:
-        yield Text.assemble("  ", ("✓ ", "green"), id, f": {printable(str(what))} applied")
-    for id in report.removed:
+    yield from _more(len(report.loaded), "are live")
+    for id, what in report.applied[:MOST_FUNCTIONS]:
+        yield Text.assemble("  ", ("✓ ", "green"), id, f": {printable(what)} applied")
+    yield from _more(len(report.applied), "took new settings")
+    for id in report.removed[:MOST_FUNCTIONS]:
         yield Text.assemble("  ", ("- ", "yellow"), id, " is gone")
+    yield from _more(len(report.removed), "are gone")
     for id, problem in report.failed:
         yield Text.assemble("  ", ("✗ ", "red bold"), (id, "red"))
         for line in problem_lines(problem, functions):
             yield Text("    ").append_text(line)
+
+
+def _more(count: int, what: str) -> Iterator[Text]:
+    if count > MOST_FUNCTIONS:
+        yield Text(f"  … and {count - MOST_FUNCTIONS} more {what}", style="dim")
 
 
 def changed_paths(paths: tuple[str, ...]) -> str:
@@ -54,7 +64,7 @@ def changed_paths(paths: tuple[str, ...]) -> str:
         return "changed"
     if len(paths) > MOST_PATHS:
         return f"{len(paths)} files changed"
-    return printable(", ".join(map(str, paths))) + " changed"
+    return printable(", ".join(paths)) + " changed"
 
 
 def problem_lines(problem: Problem, functions: Path) -> Iterator[Text]:

@@ -25,13 +25,15 @@ def dev(config: ConfigFile = None, host: Host = None, port: Port = None) -> None
 
 def _run(file: ConfigFile, host: str | None, port: int | None, *, dev: bool) -> None:
     from fnsync.config import load  # start time of the other commands
-    from fnsync.service import run
 
     environ = dict(os.environ)
     for variable, value in (("FNSYNC_SERVER__HOST", host), ("FNSYNC_SERVER__PORT", port)):
         if value is not None:
             environ[variable] = str(value)
     config = load(file, environ)
+
+    from fnsync.service import run  # start time of the other commands
+
     if not dev:
         raise typer.Exit(run(config, environ=environ))
 
