@@ -22,6 +22,9 @@ BODY_PATIENCE_S = 30.0
 #: gets the answer and no broken connection.
 LINGER_S = 5.0
 
+#: ASGI extension of our server: the head goes out with the first part of the body.
+HOLD_HEAD = "fnsync.hold_head"
+
 _CLOSE = (b"connection", b"close")
 
 
@@ -138,6 +141,7 @@ class Exchange:
         head = [(b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % len(body)), *headers]
         if self._unread and self._expects:
             head.append(_CLOSE)  # the client may or may not send its body now; nobody could tell
+        self._hold_head()
         await self.send({"type": "http.response.start", "status": status, "headers": head})
         self.ended = True
         await self.send({"type": "http.response.body", "body": body})
@@ -150,6 +154,7 @@ class Exchange:
         self.status = status
         self.event_stream = media_type.startswith("text/event-stream")
         head = [(b"content-type", media_type.encode("latin-1")), *headers]
+        self._hold_head()
         await self.send({"type": "http.response.start", "status": status, "headers": head})
 
     async def part(self, data: bytes) -> None:
@@ -168,6 +173,12 @@ class Exchange:
             await self._refuse(exc.status, msgspec.json.encode(body), head)
             return
         await self.json(exc.status, body, [*head, _CLOSE] if close else head)
+
+    def _hold_head(self) -> None:
+        """Have the head go out with the body, if the server can do that and there will be one."""
+        hold = self.scope.get("extensions", {}).get(HOLD_HEAD)
+        if hold is not None and self.scope["method"] != "HEAD":
+            hold()
 
     async def _refuse(self, status: int, body: bytes, headers: Headers) -> None:
         """Answer while the body is still coming, then throw it away for a while and close."""

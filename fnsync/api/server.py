@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fnsync.api.app import create_app
+from fnsync.api.exchange import HOLD_HEAD
 from fnsync.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -124,6 +125,33 @@ class _Server(uvicorn.Server):
             await asyncio.wait(tasks, timeout=TICK_S)
 
 
+class _HeldHead:
+    """A connection that sends an answer's head together with what follows: one system call less for each answer."""
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head is None:
+            self._transport.write(data)
+        elif self._head:
+            head, self._head = self._head, None
+            self._transport.write(head + data)
+        else:
+            self._head = data
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+
 def _protocol(limit: int) -> type[HttpToolsProtocol]:
     """Return the protocol with a bounded head; httptools itself collects without end."""
 
@@ -148,6 +176,7 @@ def _protocol(limit: int) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._in_head = False
+            self.scope["extensions"] = {HOLD_HEAD: self._hold_head}  # type: ignore[dict-item]  # ours alone reads it
             received, self._head_bytes = self._head_bytes, 0
             if self._impatience is not None:
                 self._impatience.cancel()
@@ -155,6 +184,9 @@ def _protocol(limit: int) -> type[HttpToolsProtocol]:
             if received > limit and self._size() > limit:
                 raise httptools.HttpParserError("head too large")
             super().on_headers_complete()
+
+        def _hold_head(self) -> None:
+            self.cycle.transport = _HeldHead(self.cycle.transport)  # type: ignore[assignment]  # all a cycle uses
 
         def connection_lost(self, exc: Exception | None) -> None:
             if self._impatience is not None:

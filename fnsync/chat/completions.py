@@ -9,8 +9,8 @@ ends with an error event. Leaving the block ends the call.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -52,24 +52,24 @@ Headers = list[tuple[bytes, bytes]]
 Describe = Callable[[FnsyncError], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plain:
     """An answer that is complete."""
 
     body: bytes
     status: int = 200
     media_type: str = JSON
-    headers: Headers = field(default_factory=list)
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Streamed:
     """An answer that is still being made."""
 
     parts: AsyncGenerator[bytes, None]
     status: int = 200
     media_type: str = EVENT_STREAM
-    headers: Headers = field(default_factory=list)
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ answer, `data: [DONE]` and a blank line at the end of every stream.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterable
+from random import getrandbits
 from typing import Any
 
 import msgspec
@@ -25,7 +25,7 @@ class Renderer:
     def __init__(self, model: str, *, events: bool = False) -> None:
         """`events`: keep items of the form `{"event": …}`, which plain clients do not expect."""
         self.events = events
-        self._id = _encode(f"{model}-{uuid.uuid4()}")
+        self._id = _encode(f"{model}-{_uuid4()}")
         self._created = b"%d" % time.time()
         self._model = _encode(model)
         self._chunk = b""
@@ -120,6 +120,12 @@ class Renderer:
         if not self._chunk:
             self._chunk = self._head() + b'"finish_reason":null,"delta":{"content":'
         return self._chunk
+
+
+def _uuid4() -> str:
+    """Return a random UUID; several times faster than `uuid.uuid4`. Nothing depends on it being unguessable."""
+    digits = f"{getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 _SUFFIX = b'}],"object":"chat.completion.chunk"}\n\n'
