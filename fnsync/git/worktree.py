@@ -1,29 +1,152 @@
-"""The git working tree that the functions folder lies in."""
+"""The git working tree that the functions folder lies in.
+
+What is asked often (head, branch, lock) is read from git's own files, which takes microseconds; a git process
+takes milliseconds.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
+from fnsync.errors import RepositoryError
+from fnsync.git import command
 from fnsync.model import CommitId
+
+#: Symbolic refs that point to symbolic refs; git follows as many.
+MAX_REF_DEPTH = 5
+#: What HEAD names in a repository that keeps its refs in another form than files.
+_NO_FILES = "refs/heads/.invalid"
+_HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 class WorkTree:
-    """A working tree, asked about cheaply."""
+    """A working tree. Every method sees the repository as it is at that moment."""
 
-    root: Path
+    def __init__(self, root: Path, functions: Path) -> None:
+        """Use `WorkTree.ensure`. Both are absolute and resolved; `functions` lies in `root`."""
+        #: The folder that `.git` lies in.
+        self.root = root
+        #: The functions folder from `root`, POSIX; `.` when it is the root itself.
+        self.prefix = functions.relative_to(root).as_posix()
+
+    @property
+    def pathspec(self) -> str:
+        """The functions folder for git commands; it may be named like a pattern."""
+        return f":(literal){self.prefix}"
 
     @classmethod
-    def ensure(cls, functions: Path) -> WorkTree:
-        raise NotImplementedError
+    def ensure(cls, functions: Path, project: Path | None = None) -> WorkTree:
+        """The working tree around `functions`; if there is none, one is made in `project` (default: its parent).
+
+        Raises RepositoryError.
+        """
+        functions = functions.resolve()
+        for folder in (functions, *functions.parents):
+            if _git_folder(folder) is not None:
+                return cls(folder, functions)
+        project = functions.parent if project is None else project.resolve()
+        if not functions.is_relative_to(project):  # the functions folder is a link to somewhere else
+            project = functions.parent
+        command.run(project, "init", "--quiet")
+        return cls(project, functions)
 
     def head(self) -> CommitId | None:
-        raise NotImplementedError
+        """The commit that is checked out; None: nothing has been committed yet."""
+        git, name = self._git(), "HEAD"
+        for _ in range(MAX_REF_DEPTH):
+            target = _read_ref(git, name)
+            if target is None or _HASH.fullmatch(target):
+                return None if target is None else CommitId(target)
+            name = target.removeprefix("ref:").strip()
+            if name == _NO_FILES:
+                code, found = command.run(self.root, "rev-parse", "--verify", "--quiet", "HEAD", allowed=(0, 1))
+                return None if code else CommitId(found.decode().strip())
+        raise RepositoryError(f"HEAD of {self.root} leads nowhere", hint=f"see what `git -C '{self.root}' fsck` says")
 
     def branch(self) -> str | None:
-        raise NotImplementedError
+        """The branch that is checked out; None: HEAD is detached."""
+        target = _read_ref(self._git(), "HEAD")
+        if target is None or not target.startswith("ref:"):
+            return None
+        name = target.removeprefix("ref:").strip()
+        if name == _NO_FILES:
+            code, found = command.run(self.root, "symbolic-ref", "--quiet", "HEAD", allowed=(0, 1))
+            if code:
+                return None
+            name = os.fsdecode(found).strip()
+        return name.removeprefix("refs/heads/")
 
     def locked(self) -> bool:
-        raise NotImplementedError
+        """Whether git is changing the index, and so probably the working tree."""
+        git = _git_folder(self.root)
+        return git is not None and os.path.lexists(git / "index.lock")
 
     def dirty(self) -> tuple[str, ...]:
-        raise NotImplementedError
+        """What differs from HEAD in the functions folder, untracked files too; relative to it, sorted."""
+        _, found = command.run(
+            self.root, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", self.pathspec
+        )
+        paths = (os.fsdecode(entry[3:]) for entry in found.split(b"\0") if entry)
+        return tuple(sorted(self.inside(path) for path in paths))
+
+    def ignored(self) -> bool:
+        """Whether the repository ignores the functions folder, so that no function in it has a history."""
+        code, _ = command.run(self.root, "check-ignore", "--quiet", "--", self.prefix, allowed=(0, 1))
+        return code == 0
+
+    def inside(self, path: str) -> str:
+        """A path from `root` as one from the functions folder."""
+        return path if self.prefix == "." else path.removeprefix(self.prefix + "/")
+
+    def _git(self) -> Path:
+        git = _git_folder(self.root)
+        if git is None:
+            raise RepositoryError(f"{self.root} is no git repository any more", hint="restart to have one made there")
+        return git
+
+
+def _git_folder(folder: Path) -> Path | None:
+    """The `.git` folder of a working tree, or what the `.git` file of a linked one or a submodule names."""
+    git = folder / ".git"
+    try:
+        text = os.fsdecode(git.read_bytes())
+    except IsADirectoryError:
+        return git if os.path.lexists(git / "HEAD") else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise RepositoryError(f"cannot read {git}: {exc.strerror}", hint="see that the server may read it") from exc
+    if not text.startswith("gitdir:"):
+        return None
+    return folder / text.removeprefix("gitdir:").strip()
+
+
+def _read_ref(git: Path, name: str) -> str | None:
+    """What a ref says: a hash, or `ref: <name>`; None: it does not exist."""
+    text = _read(git / name)
+    if text is None and (common := _common(git)) != git:
+        text = _read(common / name)
+    return _packed(_common(git), name) if text is None else text.strip()
+
+
+def _common(git: Path) -> Path:
+    """The folder with what all working trees of a repository share."""
+    text = _read(git / "commondir")
+    return git if text is None else git / text.strip()
+
+
+def _packed(common: Path, name: str) -> str | None:
+    text = _read(common / "packed-refs")
+    found = None if text is None else re.search(rf"^(\S+) {re.escape(name)}$", text, re.MULTILINE)
+    return None if found is None else found[1]
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return os.fsdecode(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as exc:
+        raise RepositoryError(f"cannot read {path}: {exc.strerror}", hint="see that the server may read it") from exc
