@@ -236,6 +236,8 @@ class FileStamp:
     mtime_ns: int
     ctime_ns: int
     inode: int
+    #: False: the file changed while or just before it was read, so an equal stamp does not mean equal content.
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +246,8 @@ class Part:
 
     #: On disk, relative to the functions folder.
     path: str
-    #: In the snapshot: `function/…` for the source and what lies beside it, `shared/…` for shared modules.
+    #: In the snapshot: `function/main.py` for the source, `function/…` for what lies beside it, `shared/…` for
+    #: shared modules.
     place: str
     #: SHA-256 of the content, 64 hex digits.
     digest: str
@@ -272,8 +275,8 @@ class Unit:
 
     @property
     def entry(self) -> str:
-        """The source's place in the snapshot, such as `function/translate.py`."""
-        return "function/" + self.path.rsplit("/", 1)[-1]
+        """The source's place in the snapshot; the same for all, so that a revision depends on no file name."""
+        return "function/main.py"
 
     @property
     def name(self) -> str:
@@ -320,6 +323,10 @@ class GoodRevision:
     environment: str
     manifest: Manifest
     frontmatter: Frontmatter = field(default_factory=Frontmatter)
+    #: The settings it worked with.
+    settings: Settings = field(default_factory=Settings)
+    #: Place in the snapshot -> path to show in tracebacks.
+    shown: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import msgspec
 import structlog
 
-from fnsync.errors import Draining, EnvironmentFailed, FnsyncError, LoadFailed, TimeLimit, WorkerDied
-from fnsync.model import FunctionId, Handler, Kind, LiveFunction, Manifest, Problem, Revision
-from fnsync.runtime import monitor, wire
+from fnsync.errors import Draining, TimeLimit, WorkerDied
+from fnsync.model import FunctionId, Handler, Kind, LiveFunction, Manifest, Revision
+from fnsync.runtime import monitor, sandbox, wire
 from fnsync.runtime.call import MEMORY_REASON, Invocation, RunningCall
 from fnsync.runtime.environments import Environment, Environments
 from fnsync.runtime.logs import LogBook
@@ -117,32 +118,40 @@ class Executor:
     # ---- what reconcile asks for ----
 
     async def load(self, function: LiveFunction) -> Manifest:
-        """Load a revision in a worker, which then stays for calls. Raises LoadFailed."""
+        """Load a revision in a worker, which then stays for calls. Raises LoadFailed, EnvironmentFailed, TimeLimit,
+        WorkerDied."""
+        frontmatter = function.frontmatter
+        # Before it takes a place among the loads: a build can take minutes.
+        await self.environments.ensure(frontmatter.requirements, frontmatter.requires_python)
         async with self._loads:
             return await self._load(function)
 
     async def _load(self, function: LiveFunction) -> Manifest:
-        pool = Pool(
-            spec_of(function, self._snapshot_folder, self._environ), function.limits, self._start_worker, self.next_id
-        )
+        key = (function.id, function.revision)
+        spec = spec_of(function, self._snapshot_folder, self._environ)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = Pool(spec, function.limits, self._start_worker, self.next_id)
+            manifest = _loaded(await pool.start_worker())
+            self._pools[key] = pool
+            return manifest
+        # Back to a revision that still has workers, or the same one under another environment.
+        pool.retired, pool.limits = False, function.limits
+        ready = next((worker for worker in pool.workers if worker.alive and not worker.retired), None)
+        if pool.spec == spec and ready is not None:
+            return _loaded(ready)
+        old, before, pool.spec = list(pool.workers), pool.spec, spec
         try:
             worker = await pool.start_worker()
-        except LoadFailed:
+        except BaseException:
+            pool.spec = before
             raise
-        except FnsyncError as exc:
-            code = "environment" if isinstance(exc, EnvironmentFailed) else exc.code
-            raise LoadFailed(function.id, Problem(code, exc.message, function.path, hint=exc.hint)) from exc
-        replaced = self._pools.get((function.id, function.revision))
-        if replaced is not None:  # the same revision again: the newest settings decide
-            replaced.retired = True
-            for old in replaced.workers:
-                old.retired = True
-        self._pools[function.id, function.revision] = pool
-        assert worker.manifest is not None
-        return worker.manifest
+        for other in old:
+            other.retire()
+        return _loaded(worker)
 
     async def configure(self, function: LiveFunction) -> None:
-        """Apply changed valves and limits without loading code again. Raises LoadFailed; the old ones then hold."""
+        """Apply changed valves and limits without loading code again. Raises as `load` does; the old ones then hold."""
         pool = self.pool(function)
         valves = resolve_valves(function, self._environ)
         limits, pool.limits = pool.limits, function.limits
@@ -154,11 +163,9 @@ class Executor:
                 await pool.configure(valves)
             else:
                 await pool.start_worker()  # only its own model can tell whether the values fit
-        except FnsyncError as exc:
-            pool.spec = before
-            if isinstance(exc, LoadFailed):
-                raise
-            raise LoadFailed(function.id, Problem(exc.code, exc.message, function.path, hint=exc.hint)) from exc
+        except BaseException:
+            pool.spec, pool.limits = before, limits
+            raise
 
     def retire(self, id: FunctionId, *, keep: Revision | None = None) -> None:
         """Another revision answers now, or none: the others' workers end when their calls are done."""
@@ -173,18 +180,18 @@ class Executor:
 
     def health(self, id: str) -> Health:
         """How the processes of a function are doing, all its revisions together."""
-        found = [pool.health() for (function, _), pool in self._pools.items() if function == id]
-        crashes = self._crashes.get(id, 0)
-        if not found:
-            return Health(crashes=crashes)
-        return Health(
-            workers=sum(health.workers for health in found),
-            calls=sum(health.calls for health in found),
-            waiting=sum(health.waiting for health in found),
-            crashes=crashes + sum(health.crashes for health in found),
-            retry_at=max((health.retry_at for health in found if health.retry_at), default=None),
-            message=next((health.message for health in found if health.message), None),
-        )
+        return self.healths().get(id, Health())
+
+    def healths(self) -> dict[str, Health]:
+        """The health of each function that has, or had, processes; from any thread."""
+        total = {id: Health(crashes=crashes) for id, crashes in list(self._crashes.items())}
+        for (id, _), pool in list(self._pools.items()):
+            total[id] = total[id] + pool.health() if id in total else pool.health()
+        return total
+
+    def sandbox(self) -> dict[str, Any]:
+        """What confines workers here."""
+        return sandbox.report()
 
     @property
     def worker_count(self) -> int:
@@ -362,6 +369,11 @@ class CallContext:
     ) -> None:
         if self._call is not None:
             self._call.leave()
+
+
+def _loaded(worker: Worker) -> Manifest:
+    assert worker.manifest is not None, "a worker is handed over only after it has loaded"
+    return worker.manifest
 
 
 def manifest_of(description: wire.Description) -> Manifest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 #: Lines kept per function.
@@ -33,6 +33,8 @@ class LogBook:
     def __init__(self) -> None:
         self._lines: dict[str, deque[LogLine]] = {}
         self._followers: dict[str, set[asyncio.Queue[LogLine]]] = {}
+        #: Also told of each line.
+        self.on_line: Callable[[LogLine], None] | None = None
 
     def add(self, line: LogLine) -> None:
         """Take one line; on the loop."""
@@ -40,6 +42,8 @@ class LogBook:
         if lines is None:
             lines = self._lines[line.function] = deque(maxlen=KEPT_LINES)
         lines.append(line)
+        if self.on_line is not None:
+            self.on_line(line)
         for queue in self._followers.get(line.function, ()):
             if queue.full():
                 queue.get_nowait()

@@ -37,6 +37,17 @@ class Health:
     retry_at: float | None = None
     message: str | None = None
 
+    def __add__(self, other: Health) -> Health:
+        """Two revisions of one function together."""
+        return Health(
+            workers=self.workers + other.workers,
+            calls=self.calls + other.calls,
+            waiting=self.waiting + other.waiting,
+            crashes=self.crashes + other.crashes,
+            retry_at=max(filter(None, (self.retry_at, other.retry_at)), default=None),
+            message=other.message or self.message,
+        )
+
 
 class Request:
     """A frame to a worker that is answered by a Reply or a Failure: Describe, Configure."""

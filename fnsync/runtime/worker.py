@@ -170,6 +170,11 @@ class Worker(asyncio.Protocol):
         if self.retired:
             self._kill_if_done()
 
+    def retire(self) -> None:
+        """Take no new calls; die when those under way are done."""
+        self.retired = True
+        self._kill_if_done()
+
     def give_up_on(self, call: CallSink) -> None:
         """Take no new calls; die as soon as the others are done."""
         self.retired = True

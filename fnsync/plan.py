@@ -1,0 +1,252 @@
+"""What the files on disk ask for, next to what is live. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from fnsync.model import (
+    FunctionId,
+    FunctionRow,
+    GoodRevision,
+    Kind,
+    Limits,
+    LiveFunction,
+    Manifest,
+    Problem,
+    Status,
+    Touch,
+    Unit,
+)
+
+#: Names the local functions folder in the index, beside the names of sources.
+LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one function stands: the claim that counts, what became of it, and what serves."""
+
+    unit: Unit
+    #: The other paths that claim the id.
+    rivals: tuple[str, ...] = ()
+    live: LiveFunction | None = None
+    #: Why the newest files are not what serves.
+    problem: Problem | None = None
+    loading: bool = False
+
+    @property
+    def status(self) -> Status:
+        if self.loading:
+            return Status.LOADING
+        if self.problem is not None:
+            return Status.FAILED if self.live is None else Status.STALE
+        if self.live is not None and not self.live.active:
+            return Status.INACTIVE
+        return Status.READY if self.live is not None else Status.LOADING
+
+
+class Step(Enum):
+    """What to do about a function whose files were looked at."""
+
+    KEEP = "keep"
+    #: The newest files cannot be used; what is live stays.
+    REFUSE = "refuse"
+    LOAD = "load"
+    #: Same code: settings, path or title changed.
+    APPLY = "apply"
+
+
+def choose(claims: Sequence[Unit], live_path: str | None) -> Unit:
+    """The claim that counts: the one already live, else the first by path. `claims` are sorted by path."""
+    return next((unit for unit in claims if unit.path == live_path), claims[0])
+
+
+def decide(unit: Unit, live: LiveFunction | None, denied: Collection[str]) -> tuple[Step, Problem | None]:
+    """The step for a claim, given what serves."""
+    problem = unit.problem or denied_import(unit, denied)
+    if problem is not None:
+        return Step.REFUSE, problem
+    if unit.revision is None:
+        return Step.REFUSE, Problem("unreadable", "the file could not be read", unit.path)
+    if live is None or live.revision != unit.revision:
+        return Step.LOAD, None
+    if live.settings.permissions.env != unit.settings.permissions.env:
+        return Step.LOAD, None  # a process's environment is given once
+    if (live.settings, live.path, live.name) != (unit.settings, unit.path, unit.name):
+        return Step.APPLY, None
+    return Step.KEEP, None
+
+
+def denied_import(unit: Unit, denied: Collection[str]) -> Problem | None:
+    """The first import that the policy denies."""
+    for item in unit.inspection.imports:
+        name = next((name for name in denied if item.module == name or item.module.startswith(name + ".")), None)
+        if name is not None:
+            return Problem(
+                "import_denied",
+                f"import of {item.module} is denied by policy.imports.deny ({name})",
+                unit.path,
+                item.line,
+                hint="do without it, or have it taken off the list in fnsync.yaml",
+            )
+    return None
+
+
+def shown_paths(unit: Unit) -> dict[str, str]:
+    """Place in the snapshot -> path in the functions folder."""
+    return {part.place: part.path for part in unit.parts if part.place.endswith(".py")}
+
+
+def from_good(good: GoodRevision, unit: Unit, limits: Limits, active: bool, touch: Touch | None) -> LiveFunction:
+    """What serves after a restart: the last good revision, with the settings that worked."""
+    return LiveFunction(
+        id=good.id,
+        name=title(good.id, good.frontmatter.entries),
+        kind=good.manifest.kind,
+        revision=good.revision,
+        path=unit.path,
+        entry=good.entry,
+        manifest=good.manifest,
+        frontmatter=good.frontmatter,
+        settings=good.settings,
+        limits=good.settings.limits.over(limits),
+        active=active if good.settings.active is None else good.settings.active,
+        environment=good.environment,
+        updated_at=touch.updated_at if touch else modified_at(unit),
+        commit=touch.commit if touch else None,
+        shown=good.shown,
+    )
+
+
+def candidate_of(unit: Unit, limits: Limits, active: bool, touch: Touch | None) -> LiveFunction:
+    """What would serve once the newest revision has loaded; its manifest is not known yet."""
+    assert unit.revision is not None
+    kind = unit.inspection.kind or Kind.PIPE
+    return LiveFunction(
+        id=unit.id,
+        name=unit.name,
+        kind=kind,
+        revision=unit.revision,
+        path=unit.path,
+        entry=unit.entry,
+        manifest=Manifest(kind),
+        frontmatter=unit.frontmatter,
+        settings=unit.settings,
+        limits=unit.settings.limits.over(limits),
+        active=active if unit.settings.active is None else unit.settings.active,
+        environment="",
+        updated_at=touch.updated_at if touch else modified_at(unit),
+        commit=touch.commit if touch else None,
+        shown=shown_paths(unit),
+    )
+
+
+def title(id: FunctionId, entries: Mapping[str, object]) -> str:
+    """The display name: the frontmatter's title, else the id."""
+    return str(entries.get("title") or id)
+
+
+def applied(live: LiveFunction, unit: Unit, limits: Limits, active: bool) -> LiveFunction:
+    """The same revision under the settings, path and name of `unit`."""
+    return replace(
+        live,
+        name=unit.name,
+        path=unit.path,
+        settings=unit.settings,
+        limits=unit.settings.limits.over(limits),
+        active=active if unit.settings.active is None else unit.settings.active,
+        shown=shown_paths(unit),
+    )
+
+
+def good_of(live: LiveFunction) -> GoodRevision:
+    """The record that lets `live` serve again after a restart."""
+    return GoodRevision(
+        id=live.id,
+        revision=live.revision,
+        path=live.path,
+        entry=live.entry,
+        environment=live.environment,
+        manifest=live.manifest,
+        frontmatter=live.frontmatter,
+        settings=live.settings,
+        shown=live.shown,
+    )
+
+
+def touch_of(unit: Unit, touches: Mapping[str, Touch]) -> Touch | None:
+    """First and last commit over all files of a function, its settings included."""
+    paths = [part.path for part in unit.parts] or [unit.path]
+    if unit.settings_path is not None:
+        paths.append(unit.settings_path)
+    found = [touches[path] for path in paths if path in touches]
+    if not found:
+        return None
+    last = max(found, key=lambda touch: touch.updated_at)
+    return replace(last, created_at=min(touch.created_at for touch in found))
+
+
+def modified_at(unit: Unit) -> int:
+    """When the source was written last, for files that git does not know; seconds since the epoch."""
+    stamp = unit.stamps.get(unit.path)
+    return stamp.mtime_ns // 1_000_000_000 if stamp is not None else 0
+
+
+def row_of(standing: Standing, content: str, touch: Touch | None, active: bool) -> FunctionRow:
+    """The index row of a function; a function of its files, of git and of the last good revision only."""
+    unit, live = standing.unit, standing.live
+    manifest = live.manifest if live is not None else None
+    at = modified_at(unit)
+    return FunctionRow(
+        id=unit.id,
+        user_id=touch.user_id if touch else "",
+        name=unit.name,
+        type=unit.inspection.kind or (manifest.kind if manifest else None),
+        content=content,
+        meta={
+            "description": str(unit.frontmatter.entries.get("description") or ""),
+            "manifest": dict(unit.frontmatter.entries),
+            "toggle": bool(manifest and manifest.toggle),
+        },
+        valves=dict(unit.settings.valves),
+        is_active=active if unit.settings.active is None else unit.settings.active,
+        is_global=unit.settings.is_global,
+        created_at=touch.created_at if touch else at,
+        updated_at=touch.updated_at if touch else at,
+        path=unit.path,
+        revision=unit.revision,
+        live_revision=live.revision if live is not None else None,
+        status=standing.status,
+        error=standing.problem,
+        source=LOCAL,
+        commit=touch.commit if touch else None,
+        rivals=standing.rivals,
+    )
+
+
+def conflict_of(standing: Standing, path: str) -> Problem:
+    """What is wrong with the claim at `path`, which does not count."""
+    return Problem(
+        "conflict",
+        f"{path} and {standing.unit.path} both claim the id {standing.unit.id}; {standing.unit.path} is used",
+        path,
+        hint="rename one of the files, or start its name with _",
+    )
+
+
+def difference(before: LiveFunction, after: LiveFunction) -> str:
+    """What changed between two settings of one revision, for people."""
+    changes = []
+    if before.active != after.active:
+        changes.append("activated" if after.active else "deactivated")
+    names = ("valves", "models", "access", "permissions", "is_global", "required")
+    changes += [
+        name.removeprefix("is_") for name in names if getattr(before.settings, name) != getattr(after.settings, name)
+    ]
+    if before.limits != after.limits:
+        changes.append("limits")
+    if before.path != after.path:
+        changes.append(f"moved to {after.path}")
+    return ", ".join(changes) or "settings"

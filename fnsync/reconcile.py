@@ -1,0 +1,464 @@
+"""Files -> registry and index: the one way by which anything on disk goes live."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import structlog
+
+from fnsync.errors import FnsyncError, LoadFailed, RepositoryError, SourceError
+from fnsync.indexing import HEAD_NOTE, IndexWriter
+from fnsync.model import FunctionId, FunctionRow, GoodRevision, Limits, LiveFunction, Problem, Revision, Unit
+from fnsync.plan import (
+    Standing,
+    Step,
+    applied,
+    candidate_of,
+    choose,
+    conflict_of,
+    decide,
+    difference,
+    from_good,
+    good_of,
+)
+from fnsync.provenance import Provenance
+from fnsync.registry import Registry
+from fnsync.runtime.executor import Executor
+from fnsync.source.catalog import Catalog, Changes
+from fnsync.source.snapshots import Snapshots
+from fnsync.store.index import Index
+
+log = structlog.get_logger()
+
+#: How often the repository's HEAD is looked at, in seconds: a commit changes no file that we watch.
+HEAD_S = 2.0
+#: Waits before a revision that failed to load is tried again, in seconds: the first, and the longest.
+RETRY_S, LONGEST_RETRY_S = 10.0, 600.0
+#: How often snapshots and environments that nobody needs are removed, in seconds.
+COLLECT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadReport:
+    """What one set of changes came to."""
+
+    #: Seconds since the epoch.
+    at: float
+    took_ms: float
+    changed: tuple[str, ...] = ()
+    #: Id, first eight digits of the revision, milliseconds.
+    loaded: tuple[tuple[str, str, float], ...] = ()
+    failed: tuple[tuple[str, Problem], ...] = ()
+    removed: tuple[str, ...] = ()
+    #: Id and what was applied without loading code.
+    applied: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What becomes of one set of changes, while it is worked on."""
+
+    started: float = field(default_factory=time.perf_counter)
+    changed: tuple[str, ...] = ()
+    loaded: list[tuple[str, str, float]] = field(default_factory=list)
+    failed: list[tuple[str, Problem]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    applied: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def took_ms(self) -> float:
+        return (time.perf_counter() - self.started) * 1000
+
+    def report(self) -> ReloadReport | None:
+        """None: nothing happened."""
+        if not (self.loaded or self.failed or self.removed or self.applied):
+            return None
+        return ReloadReport(
+            time.time(),
+            self.took_ms,
+            self.changed,
+            tuple(self.loaded),
+            tuple(self.failed),
+            tuple(self.removed),
+            tuple(self.applied),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the configuration says about functions that say nothing themselves."""
+
+    limits: Limits = Limits()
+    active: bool = True
+    denied_imports: tuple[str, ...] = ()
+
+
+class Reconciler:
+    """Makes registry and index match the functions folder; the only one that publishes."""
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        catalog: Catalog,
+        snapshots: Snapshots,
+        index: Index,
+        registry: Registry,
+        executor: Executor,
+        provenance: Provenance,
+        policy: Policy,
+        on_reload: Callable[[ReloadReport], None] | None = None,
+    ) -> None:
+        #: Set when all that was there at the start has been loaded, or has failed.
+        self.ready = asyncio.Event()
+        #: All that discovery refuses now.
+        self.refused: tuple[Problem, ...] = ()
+        self._root = root
+        self._catalog = catalog
+        self._snapshots = snapshots
+        self._index = index
+        self._registry = registry
+        self._executor = executor
+        self._provenance = provenance
+        self._policy = policy
+        self._on_reload = on_reload
+        self._standings: dict[FunctionId, Standing] = {}
+        self._writer = IndexWriter(index, root, self._standings, provenance, policy.active)
+        self._turn = asyncio.Lock()
+        self._loads: dict[FunctionId, asyncio.Task[None]] = {}
+        self._retries: dict[FunctionId, tuple[int, asyncio.TimerHandle]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def standings(self) -> Mapping[FunctionId, Standing]:
+        """How each function stands now."""
+        return self._standings
+
+    # ---- life ----
+
+    async def start(self) -> None:
+        """Bring back what served before, look at the files, and begin to load what changed meanwhile."""
+        outcome = _Outcome()
+        units, rows, goods, head = await asyncio.to_thread(self._read_stored)
+        self._provenance.restore(rows, head)
+        self._catalog.restore(units)
+        changes = await asyncio.to_thread(self._catalog.refresh, None)
+        self._restore(rows, goods)
+        known = {row.id for row in rows} | goods.keys()
+        loads = self._take(changes, self._catalog.ids() | changes.ids | known, outcome)
+        self._tasks = [
+            asyncio.create_task(self._writer.run()),
+            asyncio.create_task(self._watch_head()),
+            asyncio.create_task(self._collect()),
+        ]
+        self._spawn(self._finish_start(loads, outcome))
+
+    def _read_stored(
+        self,
+    ) -> tuple[list[Unit], list[FunctionRow], dict[FunctionId, GoodRevision], str | None]:
+        return self._index.units(), self._index.rows(), self._snapshots.goods(), self._index.note(HEAD_NOTE)
+
+    def _restore(self, rows: Iterable[FunctionRow], goods: Mapping[FunctionId, GoodRevision]) -> None:
+        """Put the last good revisions into the registry, before anything is loaded."""
+        failures = {row.id: row for row in rows if row.error is not None}
+        live = {}
+        for id in self._catalog.ids():
+            good = goods.get(id)
+            claims = self._catalog.claims(id)
+            unit = choose(claims, good.path if good else None)
+            standing = Standing(unit, _rivals(claims, unit))
+            if good is not None and self._snapshots.has(good.revision):
+                touch = self._provenance.touch(unit)
+                live[id] = from_good(good, unit, self._policy.limits, self._policy.active, touch)
+                standing = replace(standing, live=live[id])
+            failed = failures.get(id)
+            if failed is not None and (failed.revision, failed.path) == (unit.revision, unit.path):
+                standing = replace(standing, problem=failed.error)
+            self._standings[id] = standing
+        self._registry.publish(self._registry.world.changed(live))
+
+    async def _finish_start(self, loads: list[asyncio.Task[None]], outcome: _Outcome) -> None:
+        await asyncio.gather(*loads, return_exceptions=True)
+        self.ready.set()
+        log.info(
+            "functions_ready",
+            functions=len(self._standings),
+            loaded=len(outcome.loaded),
+            failed=len(outcome.failed),
+            took_ms=round(outcome.took_ms, 1),
+        )
+        self._report(outcome)
+
+    async def close(self) -> None:
+        """Stop; what is not written to the index yet is written first."""
+        for _, timer in self._retries.values():
+            timer.cancel()
+        await _cancelled([*self._tasks[1:], *self._loads.values(), *self._background])
+        if self._tasks:
+            await self.flush()
+            await _cancelled(self._tasks[:1])
+
+    async def flush(self) -> None:
+        """Wait until the index holds what is known now."""
+        await self._writer.flush()
+
+    # ---- changes ----
+
+    async def reconcile(self, paths: Collection[str] | None) -> None:
+        """Look at `paths` (None: at everything) and act on what changed; returns when the loads are under way."""
+        outcome = _Outcome(changed=tuple(sorted(paths or ())))
+        async with self._turn:
+            changes = await asyncio.to_thread(self._catalog.refresh, paths)
+            loads = self._take(changes, changes.ids, outcome)
+        self._spawn(self._finish(loads, outcome))
+
+    async def _finish(self, loads: Iterable[asyncio.Task[None]], outcome: _Outcome) -> None:
+        await asyncio.gather(*loads, return_exceptions=True)
+        self._report(outcome)
+
+    def _report(self, outcome: _Outcome) -> None:
+        report = outcome.report()
+        if report is not None and self._on_reload is not None:
+            self._on_reload(report)
+
+    def _take(self, changes: Changes, ids: Collection[FunctionId], outcome: _Outcome) -> list[asyncio.Task[None]]:
+        """Act on what was read: publish what needs no load, start the loads."""
+        self.refused = changes.refused
+        gone = {id for id in ids if not self._catalog.claims(id)}
+        loads = [self._take_one(id, outcome) for id in sorted(set(ids) - gone)]
+        self._drop(gone, outcome)
+        if changes.read or changes.removed:
+            self._writer.files(changes.read.values(), changes.removed)
+        if ids:
+            self._writer.functions(ids)
+        return [task for task in loads if task is not None]
+
+    def _take_one(self, id: FunctionId, outcome: _Outcome) -> asyncio.Task[None] | None:
+        """Do what a function's files ask for; the task is the part that takes time."""
+        before = self._standings.get(id)
+        live = before.live if before is not None else None
+        claims = self._catalog.claims(id)
+        unit = choose(claims, live.path if live is not None else None)
+        standing = Standing(unit, _rivals(claims, unit), live)
+        self._note_conflicts(before, standing, outcome)
+        step, problem = decide(unit, live, self._policy.denied_imports)
+        self._stop_load(id)
+        if step in (Step.LOAD, Step.APPLY) and before is not None and self._must_wait(before, unit):
+            self._standings[id] = replace(standing, problem=before.problem)
+            self._plan_retry(id)
+            return None
+        if step is Step.LOAD:
+            self._standings[id] = replace(standing, loading=True)
+            return self._work(id, self._load(standing, outcome))
+        if step is Step.APPLY:
+            self._standings[id] = standing
+            return self._work(id, self._apply(standing, outcome))
+        self._forget_retry(id)
+        self._standings[id] = replace(standing, problem=problem)
+        if problem is not None:
+            outcome.failed.append((id, problem))
+            log.warning("function_refused", function=id, problem=str(problem))
+        return None
+
+    def _note_conflicts(self, before: Standing | None, now: Standing, outcome: _Outcome) -> None:
+        for path in now.rivals:
+            if before is None or path not in before.rivals:
+                problem = conflict_of(now, path)
+                outcome.failed.append((now.unit.id, problem))
+                log.warning("function_conflict", function=now.unit.id, problem=str(problem))
+
+    def _must_wait(self, before: Standing, unit: Unit) -> bool:
+        """Whether these very files failed already: their next try is timed."""
+        same = (before.unit.revision, before.unit.settings) == (unit.revision, unit.settings)
+        return same and before.problem is not None and not self._retry_due(unit.id)
+
+    def _drop(self, gone: Collection[FunctionId], outcome: _Outcome) -> None:
+        """Functions without a file: no new calls, and no memory of them."""
+        for id in gone:
+            self._stop_load(id)
+            self._forget_retry(id)
+            if self._standings.pop(id, None) is not None:
+                outcome.removed.append(id)
+                log.info("function_removed", function=id)
+            self._snapshots.forget(id)
+            self._executor.retire(id)
+            self._executor.logs.forget(id)
+        if gone:
+            self._registry.publish(self._registry.world.changed({}, frozenset(gone)))
+
+    # ---- work that takes time ----
+
+    def _work(self, id: FunctionId, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = self._loads[id] = asyncio.ensure_future(work)
+        task.add_done_callback(lambda done: self._loads.pop(id) if self._loads.get(id) is done else None)
+        return task
+
+    def _stop_load(self, id: FunctionId) -> None:
+        """Files changed again: what is being loaded is not wanted any more."""
+        task = self._loads.pop(id, None)
+        if task is not None:
+            task.cancel()
+
+    async def _load(self, standing: Standing, outcome: _Outcome) -> None:
+        """Load the newest revision; it answers new calls from the moment it is published."""
+        unit = standing.unit
+        started = time.perf_counter()
+        try:
+            await asyncio.to_thread(self._snapshots.write, self._root, unit)
+            touch = self._provenance.touch(unit)
+            candidate = candidate_of(unit, self._policy.limits, self._policy.active, touch)
+            environment = self._executor.environments.named(
+                unit.frontmatter.requirements, unit.frontmatter.requires_python
+            )
+            manifest = await self._executor.load(candidate)
+        except (FnsyncError, OSError) as exc:
+            self._failed(standing, exc, outcome)
+            return
+        live = replace(candidate, manifest=manifest, kind=manifest.kind, environment=environment)
+        self._go_live(standing, live)
+        took_ms = (time.perf_counter() - started) * 1000
+        outcome.loaded.append((unit.id, live.revision[:8], took_ms))
+        log.info("function_loaded", function=unit.id, revision=live.revision[:8], took_ms=round(took_ms, 1))
+        await asyncio.to_thread(self._snapshots.record_good, good_of(live))
+
+    async def _apply(self, standing: Standing, outcome: _Outcome) -> None:
+        """Settings, path or title changed: the code that serves stays."""
+        before = standing.live
+        assert before is not None
+        live = applied(before, standing.unit, self._policy.limits, self._policy.active)
+        if (before.settings.valves, before.limits) != (live.settings.valves, live.limits):
+            try:
+                await self._executor.configure(live)
+            except FnsyncError as exc:
+                self._failed(standing, exc, outcome)
+                return
+        self._go_live(standing, live)
+        what = difference(before, live)
+        outcome.applied.append((live.id, what))
+        log.info("settings_applied", function=live.id, what=what)
+        await asyncio.to_thread(self._snapshots.record_good, good_of(live))
+
+    def _go_live(self, standing: Standing, live: LiveFunction) -> None:
+        self._standings[live.id] = Standing(standing.unit, standing.rivals, live)
+        self._registry.publish(self._registry.world.changed({live.id: live}))
+        self._executor.retire(live.id, keep=live.revision)
+        self._forget_retry(live.id)
+        self._writer.functions([live.id])
+
+    def _failed(self, standing: Standing, exc: Exception, outcome: _Outcome) -> None:
+        id, problem = standing.unit.id, problem_of(exc, standing.unit)
+        self._standings[id] = replace(standing, problem=problem)
+        outcome.failed.append((id, problem))
+        serves = standing.live.revision[:8] if standing.live is not None else None
+        log.warning("function_failed", function=id, problem=str(problem), serves=serves)
+        self._writer.functions([id])
+        self._plan_retry(id)
+
+    # ---- retries ----
+
+    def _plan_retry(self, id: FunctionId) -> None:
+        """Try again by itself, later and later: what the load needed may be back."""
+        loop = asyncio.get_running_loop()
+        attempt, timer = self._retries.get(id, (0, None))
+        if timer is not None and not timer.cancelled() and timer.when() > loop.time():
+            return
+        handle = loop.call_later(
+            min(RETRY_S * 2**attempt, LONGEST_RETRY_S), lambda: self._spawn(self._retry(id)) and None
+        )
+        self._retries[id] = (attempt + 1, handle)
+
+    def _retry_due(self, id: FunctionId) -> bool:
+        retry = self._retries.get(id)
+        return retry is not None and retry[1].when() <= asyncio.get_running_loop().time()
+
+    def _forget_retry(self, id: FunctionId) -> None:
+        retry = self._retries.pop(id, None)
+        if retry is not None:
+            retry[1].cancel()
+
+    async def _retry(self, id: FunctionId) -> None:
+        outcome = _Outcome()
+        async with self._turn:
+            if not self._catalog.claims(id) or id in self._loads:
+                return
+            task = self._take_one(id, outcome)
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+        if outcome.loaded or outcome.applied:
+            self._report(outcome)
+
+    # ---- in the background ----
+
+    async def _watch_head(self) -> None:
+        """Keep created, updated, author and commit in step with the repository."""
+        while True:
+            try:
+                async with self._turn:
+                    if await self._provenance.refresh():
+                        self._take_provenance()
+            except (RepositoryError, OSError) as exc:
+                log.warning("repository_unreadable", error=str(exc))
+            await asyncio.sleep(HEAD_S)
+
+    def _take_provenance(self) -> None:
+        live = {}
+        for id, standing in self._standings.items():
+            touch = self._provenance.touch(standing.unit)
+            if standing.live is not None and touch is not None and standing.live.commit != touch.commit:
+                live[id] = replace(standing.live, commit=touch.commit, updated_at=touch.updated_at)
+                self._standings[id] = replace(standing, live=live[id])
+        if live:
+            self._registry.publish(self._registry.world.changed(live))
+        self._writer.functions(self._standings)
+
+    async def _collect(self) -> None:
+        """Remove snapshots and environments that nobody needs."""
+        while True:
+            await asyncio.sleep(COLLECT_S)
+            environments = {live.environment for live in self._registry.world.functions.values()}
+            try:
+                snapshots = await asyncio.to_thread(self._snapshots.collect, self._needed())
+                removed = await asyncio.to_thread(self._executor.environments.collect, environments)
+            except OSError as exc:
+                log.warning("cleaning_failed", error=str(exc))
+            else:
+                log.debug("cleaned", snapshots=snapshots, environments=removed)
+
+    def _needed(self) -> set[Revision]:
+        """Revisions in use, on disk now, or live."""
+        newest = {standing.unit.revision for standing in self._standings.values()}
+        live = {function.revision for function in self._registry.world.functions.values()}
+        return self._executor.in_use() | live | {revision for revision in newest if revision is not None}
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+
+async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _rivals(claims: Iterable[Unit], chosen: Unit) -> tuple[str, ...]:
+    return tuple(unit.path for unit in claims if unit.path != chosen.path)
+
+
+def problem_of(exc: Exception, unit: Unit) -> Problem:
+    """What a failed load says, in the function's own file where it names none."""
+    if isinstance(exc, LoadFailed | SourceError):
+        problem = exc.problem
+        if problem.code == "valves" and unit.settings_path is not None:
+            return replace(problem, path=unit.settings_path, line=None)
+        return problem if problem.path is not None else replace(problem, path=unit.path)
+    if isinstance(exc, FnsyncError):
+        return Problem(exc.code, exc.message, unit.path, hint=exc.hint)
+    return Problem("unreadable", f"{type(exc).__name__}: {exc}", unit.path)

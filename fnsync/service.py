@@ -1,0 +1,334 @@
+"""Builds the parts once, hands them to each other, and runs them until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import structlog
+import uvloop
+
+from fnsync import records
+from fnsync.admin import AdminToken, admin_token
+from fnsync.api import server
+from fnsync.config import Config
+from fnsync.errors import ConfigError, RepositoryError
+from fnsync.git.worktree import WorkTree
+from fnsync.model import FunctionId, Problem
+from fnsync.plan import Standing, conflict_of
+from fnsync.provenance import Provenance
+from fnsync.reconcile import Policy, Reconciler, ReloadReport
+from fnsync.registry import Registry
+from fnsync.runtime.environments import Environments, RequirementsPolicy
+from fnsync.runtime.executor import Executor, ExecutorOptions
+from fnsync.runtime.pool import Health
+from fnsync.source.catalog import Catalog
+from fnsync.source.snapshots import Snapshots
+from fnsync.store.index import Index
+from fnsync.store.state import State
+from fnsync.watch import Watcher
+
+log = structlog.get_logger()
+
+#: The collector runs rarely: requests make little garbage in cycles, and a run takes milliseconds.
+GC_THRESHOLD = 50_000
+#: How long the announcement waits for functions to load, in seconds.
+ANNOUNCE_S = 5.0
+
+
+class Service:
+    """Everything one server has. Made on the loop; `start` before use, `close` after."""
+
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        on_reload: Callable[[ReloadReport], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.environ = environ
+        self.started_at = time.time()
+        self.draining = False
+        self.version = version("fnsync")
+        data = config.data
+        self.worktree: WorkTree | None = None
+        self.registry = Registry()
+        self.snapshots = Snapshots(data)
+        requirements = config.policy.requirements
+        environments = Environments(
+            data / "environments",
+            RequirementsPolicy(
+                requirements.install, str(requirements.index) if requirements.index else None, requirements.allow
+            ),
+            environ,
+        )
+        self.executor = Executor(
+            environments,
+            self.snapshots.folder,
+            environ,
+            ExecutorOptions(data / "scratch", config.runtime.idle_workers),
+        )
+        self.executor.logs.on_line = records.FunctionOutput()
+        self._on_reload = on_reload
+        self._watching: asyncio.Task[None] | None = None
+        self._lock: IO[str] | None = None
+
+    async def start(self) -> None:
+        """Bring everything up; functions that need loading are loaded in the background (see reconciler.ready)."""
+        config = self.config
+        config.functions.mkdir(parents=True, exist_ok=True)
+        config.data.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(config.data)
+        # First, since its imports take the longest; they run beside all that follows.
+        await self.executor.start()
+        await asyncio.to_thread(self._open)
+        provenance = Provenance(self.worktree, config.functions)
+        self.reconciler = Reconciler(
+            root=config.functions,
+            catalog=Catalog(config.functions),
+            snapshots=self.snapshots,
+            index=self.index,
+            registry=self.registry,
+            executor=self.executor,
+            provenance=provenance,
+            policy=Policy(config.limits, config.defaults.active, config.policy.imports.deny),
+            on_reload=self._on_reload,
+        )
+        # Watching begins before the first look, so that nothing is missed between the two.
+        self.watcher = Watcher(config.functions, locked=self._locked, rescan_s=config.watch.rescan)
+        await self.reconciler.start()
+        self._watching = asyncio.create_task(self._watch())
+
+    def _open(self) -> None:
+        data = self.config.data
+        self.index = Index.open(data / "index.sqlite3")
+        if self.index.reason is not None:
+            log.info("index_rebuilt", reason=self.index.reason)
+        self.state = State.open(f"sqlite:///{data / 'state.sqlite3'}")
+        try:
+            self.worktree = WorkTree.ensure(self.config.functions, self.config.root)
+        except RepositoryError as exc:
+            # Functions are served all the same; only what git would tell of them is missing.
+            log.warning("repository_unusable", error=str(exc), hint=exc.hint)
+
+    def _locked(self) -> bool:
+        return self.worktree is not None and self.worktree.locked()
+
+    async def _watch(self) -> None:
+        async for paths in self.watcher.changes():
+            try:
+                await self.reconciler.reconcile(paths)
+            except Exception:  # one bad batch must not end the watch; the next re-scan looks at everything again
+                log.exception("reconcile_failed", paths=sorted(paths or ())[:20])
+
+    async def close(self) -> None:
+        """Stop everything, in the order in which parts need each other."""
+        self.draining = True
+        if self._watching is not None:
+            self.watcher.close()
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            await self.reconciler.close()
+        await self.executor.close()
+        if self._lock is not None:
+            await asyncio.to_thread(self._close_stores)
+            (self.config.data / "server.json").unlink(missing_ok=True)
+            self._lock.close()
+
+    def _close_stores(self) -> None:
+        for store in (getattr(self, "index", None), getattr(self, "state", None)):
+            if store is not None:
+                store.close()
+
+    # ---- status ----
+
+    def status(self) -> dict[str, Any]:
+        """What `/api/status` answers; blocking (it asks git)."""
+        reconciler, executor = self.reconciler, self.executor
+        healths = executor.healths()
+        functions = []
+        for standing in sorted(reconciler.standings.values(), key=lambda standing: standing.unit.id):
+            functions.append(self._function_status(standing, healths.get(standing.unit.id, Health())))
+            functions += [self._rival_status(standing, path) for path in standing.rivals]
+        return {
+            "version": self.version,
+            "ready": reconciler.ready.is_set() and not self.draining,
+            "draining": self.draining,
+            "started_at": self.started_at,
+            "uptime_s": round(time.time() - self.started_at, 3),
+            "repository": self._repository_status(),
+            "watcher": {"mode": self.watcher.mode, "problem": self.watcher.problem},
+            "sandbox": executor.sandbox(),
+            "environments": [asdict(state) for state in executor.environments.states()],
+            "functions": functions,
+            "refused": [asdict(problem) for problem in reconciler.refused],
+        }
+
+    def _function_status(self, standing: Standing, health: Health) -> dict[str, Any]:
+        unit, live = standing.unit, standing.live
+        kind = unit.inspection.kind or (live.kind if live else None)
+        active = self.config.defaults.active if unit.settings.active is None else unit.settings.active
+        return {
+            "id": unit.id,
+            "name": unit.name,
+            "type": kind,
+            "status": standing.status,
+            "active": active,
+            "global": unit.settings.is_global,
+            "path": unit.path,
+            "revision": unit.revision,
+            "live_revision": live.revision if live else None,
+            "commit": live.commit if live else None,
+            "updated_at": live.updated_at if live else None,
+            "error": _problem(standing.problem),
+            "rivals": list(standing.rivals),
+            "workers": health.workers,
+            "calls": health.calls,
+            "waiting": health.waiting,
+            "crashes": health.crashes,
+            "retry_at": health.retry_at,
+            "health": health.message,
+            "environment": live.environment if live else None,
+        }
+
+    def _rival_status(self, standing: Standing, path: str) -> dict[str, Any]:
+        """The entry of a file whose claim to an id does not count."""
+        return {
+            **self._function_status(Standing(standing.unit), Health()),
+            "path": path,
+            "status": "conflict",
+            "revision": None,
+            "error": _problem(conflict_of(standing, path)),
+            "rivals": [standing.unit.path],
+        }
+
+    def _repository_status(self) -> dict[str, Any] | None:
+        if self.worktree is None:
+            return None
+        try:
+            return {
+                "root": str(self.worktree.root),
+                "branch": self.worktree.branch(),
+                "head": self.worktree.head(),
+                "dirty": list(self.worktree.dirty()),
+            }
+        except RepositoryError as exc:
+            return {"root": str(self.worktree.root), "branch": None, "head": None, "dirty": [], "error": str(exc)}
+
+    def function_status(self, id: FunctionId) -> dict[str, Any] | None:
+        """The entry of one function in the status, or None."""
+        standing = self.reconciler.standings.get(id)
+        return self._function_status(standing, self.executor.health(id)) if standing is not None else None
+
+
+def _problem(problem: Problem | None) -> dict[str, Any] | None:
+    return asdict(problem) if problem is not None else None
+
+
+def lock(data: Path) -> IO[str]:
+    """Take the data folder for this process. Raises ConfigError when another server has it."""
+    file = (data / "lock").open("a+", encoding="ascii")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        file.seek(0)
+        pid = file.read().strip() or "unknown"
+        file.close()
+        raise ConfigError(
+            f"another fnsync (pid {pid}) serves with the data folder {data}",
+            hint="stop it, or give this one a data folder of its own (`data:` in fnsync.yaml, or FNSYNC_DATA)",
+        ) from exc
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def run(
+    config: Config,
+    *,
+    environ: Mapping[str, str],
+    dev: bool = False,
+    on_reload: Callable[[ReloadReport], None] | None = None,
+) -> int:
+    """Serve until SIGINT or SIGTERM; returns the exit code. Raises FnsyncError when it cannot start."""
+    records.configure(quiet=dev)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(config, environ, on_reload))
+    return 0
+
+
+async def _run(config: Config, environ: Mapping[str, str], on_reload: Callable[[ReloadReport], None] | None) -> None:
+    # Before anything else: a taken port is the commonest reason not to start.
+    listener = server.listen(config.server.host, config.server.port)
+    service = Service(config, environ, on_reload)
+    try:
+        await service.start()
+        token = await asyncio.to_thread(admin_token, service.state, config.data, environ)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 20)
+        url = _url(listener.getsockname())
+        record = msgspec.json.encode({"pid": os.getpid(), "url": url})
+        (config.data / "server.json").write_bytes(record)
+        announcing: list[asyncio.Task[None]] = []
+        await server.serve(
+            service, listener, lambda: announcing.append(asyncio.create_task(_announce(service, url, token)))
+        )
+    finally:
+        listener.close()
+        await service.close()
+
+
+def _url(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104  the address to call, not to bind
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _announce(service: Service, url: str, token: AdminToken) -> None:
+    """Wait for the first loads, but not long: some functions may need minutes to install what they require."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ANNOUNCE_S):
+            await service.reconciler.ready.wait()
+    announce(service, url, token)
+
+
+def announce(service: Service, url: str, token: AdminToken) -> None:
+    """Print where the server is, how to get in, and a command that works."""
+    model = next(
+        (
+            id
+            for id, live in service.registry.world.functions.items()
+            if live.kind == "pipe" and not live.manifest.manifold
+        ),
+        next(iter(service.reconciler.standings), "echo"),
+    )
+    shown = token.text if token.generated else "$FNSYNC_ADMIN_TOKEN"
+    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
+    lines = [
+        f"fnsync {service.version} serves {len(service.reconciler.standings)} functions of {service.config.functions}",
+        "",
+        f"  address      {url}",
+        f"  admin token  {shown}",
+        "",
+        "Try it:",
+        "",
+        f"  curl {url}/v1/chat/completions \\",
+        f'    -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" \\',
+        f"    -d '{json.dumps(body)}'",
+        "",
+    ]
+    print("\n".join(lines), flush=True)
