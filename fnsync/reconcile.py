@@ -207,6 +207,12 @@ class Reconciler:
         """Wait until the index holds what is known now."""
         await self._writer.flush()
 
+    async def settled(self) -> None:
+        """Wait until nothing is being loaded and the index holds what came of it."""
+        while self._loads or self._background:
+            await asyncio.gather(*self._loads.values(), *self._background, return_exceptions=True)
+        await self.flush()
+
     # ---- changes ----
 
     async def reconcile(self, paths: Collection[str] | None) -> None:

@@ -1,0 +1,479 @@
+"""Files -> registry and index, with real workers and real snapshots; the watcher's part is played by the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fnsync.git.worktree import WorkTree
+from fnsync.model import FunctionId, FunctionRow, Limits, Status
+from fnsync.provenance import Provenance
+from fnsync.reconcile import Policy, Reconciler, ReloadReport
+from fnsync.registry import Registry
+from fnsync.runtime.call import Invocation
+from fnsync.runtime.environments import Environments, RequirementsPolicy
+from fnsync.runtime.executor import Executor, ExecutorOptions
+from fnsync.source.catalog import Catalog
+from fnsync.source.snapshots import Snapshots
+from fnsync.store.index import Index
+
+BODY = b'{"messages": [{"role": "user", "content": "hi"}]}'
+
+
+def says(text: str) -> str:
+    """A pipe that answers `text`."""
+    return f"class Pipe:\n    def pipe(self, body):\n        return {text!r}\n"
+
+
+class Project:
+    """A functions folder with everything below HTTP; one executor serves several reconcilers, as restarts would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "functions"
+        self.data = folder / "data"
+        self.root.mkdir(parents=True)
+        self.data.mkdir()
+        self.reports: list[ReloadReport] = []
+        self.worktree: WorkTree | None = None
+
+    async def start(self) -> None:
+        self.snapshots = Snapshots(self.data)
+        self.executor = Executor(
+            Environments(self.data / "environments", RequirementsPolicy(install=False), {}),
+            self.snapshots.folder,
+            {"GIVEN": "from outside"},
+            ExecutorOptions(self.data / "scratch"),
+        )
+        await self.executor.start()
+        await self.restart()
+
+    async def restart(self, *, without_index: bool = False) -> None:
+        """Stop the reconciler, if there is one, and start another over the same data folder."""
+        if hasattr(self, "reconciler"):
+            await self.reconciler.close()
+            self.index.close()
+        if without_index:
+            (self.data / "index.sqlite3").unlink()
+        self.index = Index.open(self.data / "index.sqlite3")
+        self.registry = Registry()
+        self.reports.clear()
+        self.reconciler = Reconciler(
+            root=self.root,
+            catalog=Catalog(self.root),
+            snapshots=self.snapshots,
+            index=self.index,
+            registry=self.registry,
+            executor=self.executor,
+            provenance=Provenance(self.worktree, self.root),
+            policy=Policy(Limits(timeout_s=5), denied_imports=("ctypes",)),
+            on_reload=self.reports.append,
+        )
+        await self.reconciler.start()
+        await self.reconciler.ready.wait()
+        await self.reconciler.settled()
+
+    async def close(self) -> None:
+        await self.reconciler.close()
+        self.index.close()
+        await self.executor.close()
+
+    def write(self, path: str, text: str) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    async def save(self, path: str, text: str) -> None:
+        """Write a file and have it taken."""
+        self.write(path, text)
+        await self.take(path)
+
+    async def take(self, *paths: str) -> None:
+        await self.reconciler.reconcile(paths or None)
+        await self.reconciler.settled()
+
+    async def ask(self, id: str) -> str:
+        function = self.registry.world.functions[FunctionId(id)]
+        async with self.executor.call(function, Invocation("pipe", BODY)) as call:
+            reply = await call.first()
+        return reply.data.decode()  # type: ignore[union-attr]
+
+    async def row_when(self, id: str, condition: Callable[[FunctionRow], bool]) -> FunctionRow:
+        """The row, once it is as wanted: HEAD is looked at in intervals."""
+        async with asyncio.timeout(10):
+            while not condition(self.row(id)):
+                await asyncio.sleep(0.02)
+        return self.row(id)
+
+    def row(self, id: str) -> FunctionRow:
+        row = self.index.row(FunctionId(id))
+        assert row is not None, f"the index has no row for {id}"
+        return row
+
+
+@contextlib.asynccontextmanager
+async def project() -> AsyncIterator[Project]:
+    folder = Path(tempfile.mkdtemp(prefix="fnsync-"))
+    made = Project(folder)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.close()
+        shutil.rmtree(folder)
+
+
+def with_project(story: Callable[[Project], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with project() as made:
+            await story(made)
+
+    uvloop.run(run())
+
+
+def test_an_edit_answers_with_the_new_code_and_a_broken_one_leaves_the_old() -> None:
+    async def story(p: Project) -> None:
+        await p.save("a.py", says("one"))
+        assert await p.ask("a") == "one"
+        await p.save("a.py", says("two"))
+        assert await p.ask("a") == "two"
+        await p.save("a.py", "class Pipe:\n    def pipe(self body):\n        return 3\n")
+        assert await p.ask("a") == "two"
+        row = p.row("a")
+        assert row.status is Status.STALE and row.error is not None
+        assert (row.error.path, row.error.line) == ("a.py", 2)
+        assert row.live_revision != row.revision
+        await p.save("a.py", says("four"))
+        assert await p.ask("a") == "four"
+        assert p.row("a").status is Status.READY and p.row("a").error is None
+
+    with_project(story)
+
+
+def test_an_error_while_loading_names_its_line() -> None:
+    async def story(p: Project) -> None:
+        await p.save("a.py", "x = 1\nraise ValueError('no luck')\n" + says("never"))
+        row = p.row("a")
+        assert row.status is Status.FAILED and row.error is not None
+        assert (row.error.line, row.error.text) == (2, "raise ValueError('no luck')")
+        assert "no luck" in row.error.message
+        assert "a" not in p.registry.world.functions
+
+    with_project(story)
+
+
+def test_a_broken_tree_at_the_start_serves_what_worked_before() -> None:
+    async def story(p: Project) -> None:
+        await p.save("a.py", says("good"))
+        p.write("a.py", "def broken(:\n")
+        await p.restart()
+        assert await p.ask("a") == "good"
+        assert p.row("a").status is Status.STALE
+        await p.restart(without_index=True)
+        assert await p.ask("a") == "good"
+        assert p.row("a").status is Status.STALE
+
+    with_project(story)
+
+
+def test_a_start_with_unchanged_files_imports_nothing() -> None:
+    async def story(p: Project) -> None:
+        trace = p.data / "imports"
+        for n in range(5):
+            p.write(f"f{n}.py", f"open({str(trace)!r}, 'a').write('{n}')\n" + says(str(n)))
+        p.write("broken.py", f"open({str(trace)!r}, 'a').write('x')\nraise RuntimeError('always')\n" + says("x"))
+        await p.take()
+        assert sorted(trace.read_text()) == list("01234x")
+        before = p.index.rows()
+        await p.restart()
+        assert sorted(trace.read_text()) == list("01234x"), "a start with unchanged files ran function code"
+        assert p.index.rows() == before
+        assert p.row("broken").status is Status.FAILED
+        assert await p.ask("f3") == "3"
+
+    with_project(story)
+
+
+def test_settings_apply_without_loading_code_again() -> None:
+    async def story(p: Project) -> None:
+        source = (
+            "from pydantic import BaseModel\nimport os\nclass Pipe:\n"
+            "    class Valves(BaseModel):\n        word: str = 'a'\n"
+            "    def __init__(self):\n        self.valves = self.Valves()\n"
+            "    def pipe(self, body):\n        return f'{self.valves.word} {os.getpid()}'\n"
+        )
+        await p.save("a.py", source)
+        word, pid = (await p.ask("a")).split()
+        assert word == "a"
+        await p.save("a.yaml", "valves: {word: b}\nlimits: {timeout: 3s, concurrency: 64}\n")
+        assert await p.ask("a") == f"b {pid}", "changed valves must reach the running worker"
+        assert p.registry.world.functions[FunctionId("a")].limits.timeout_s == 3
+        await p.save("a.yaml", "active: false\nvalves: {word: b}\n")
+        assert p.row("a").status is Status.INACTIVE and not p.row("a").is_active
+        await p.save("a.yaml", "valves: {word: {env: GIVEN}}\n")
+        assert await p.ask("a") == f"from outside {pid}"
+        await p.save("a.yaml", "valves: {word: [1, 2]}\n")
+        row = p.row("a")
+        assert row.status is Status.STALE and row.error is not None
+        assert "word" in row.error.message and row.error.path == "a.yaml"
+        assert await p.ask("a") == f"from outside {pid}", "values that do not fit must leave the old ones"
+        await p.save("a.yaml", "valves: {word: {env: MISSING}}\n")
+        assert "MISSING" in str(p.row("a").error)
+        await p.save("a.yaml", "valves: {word: c}\n")
+        assert await p.ask("a") == f"c {pid}"
+        assert [report.loaded for report in p.reports if report.loaded][1:] == []
+
+    with_project(story)
+
+
+def test_new_code_that_no_longer_takes_the_stored_valves_leaves_the_old_serving() -> None:
+    async def story(p: Project) -> None:
+        source = (
+            "from pydantic import BaseModel\nclass Pipe:\n    class Valves(BaseModel):\n        n: {0} = {1}\n"
+            "    def __init__(self):\n        self.valves = self.Valves()\n"
+            "    def pipe(self, body):\n        return str(self.valves.n)\n"
+        )
+        p.write("a.yaml", "valves: {n: ten}\n")
+        await p.save("a.py", source.format("str", "'x'"))
+        assert await p.ask("a") == "ten"
+        await p.save("a.py", source.format("int", "1"))
+        assert await p.ask("a") == "ten"
+        assert p.row("a").status is Status.STALE
+        assert "n" in str(p.row("a").error)
+
+    with_project(story)
+
+
+def test_two_files_with_one_id() -> None:
+    async def story(p: Project) -> None:
+        await p.save("b/a.py", says("first there"))
+        await p.save("a.py", says("came later"))
+        assert await p.ask("a") == "first there"
+        assert p.row("a").rivals == ("a.py",)
+        failed = dict(p.reports[-1].failed)
+        assert "b/a.py" in failed[FunctionId("a")].message and "a.py" in failed[FunctionId("a")].message
+        await p.restart()
+        assert await p.ask("a") == "first there"
+        (p.root / "b/a.py").unlink()
+        await p.take("b/a.py")
+        assert await p.ask("a") == "came later"
+        assert p.row("a").rivals == ()
+
+    with_project(story)
+
+
+def test_renames_and_deletes() -> None:
+    async def story(p: Project) -> None:
+        await p.save("a.py", says("x"))
+        os.rename(p.root / "a.py", p.root / "c.py")
+        await p.take("a.py", "c.py")
+        assert "a" not in p.registry.world.functions and p.index.row(FunctionId("a")) is None
+        assert await p.ask("c") == "x"
+        (p.root / "team").mkdir()
+        os.rename(p.root / "c.py", p.root / "team/c.py")
+        await p.take("c.py", "team")
+        assert p.row("c").path == "team/c.py"
+        assert await p.ask("c") == "x"
+        shutil.rmtree(p.root / "team")
+        await p.take("team")
+        assert p.registry.world.functions == {} and p.index.rows() == []
+        assert p.snapshots.goods() == {}
+
+    with_project(story)
+
+
+def test_a_changed_shared_module_reloads_those_that_import_it() -> None:
+    async def story(p: Project) -> None:
+        p.write("_words.py", "WORD = 'one'\n")
+        p.write("a.py", "from _words import WORD\nclass Pipe:\n    def pipe(self, body):\n        return WORD\n")
+        p.write("b.py", says("b"))
+        await p.take()
+        assert await p.ask("a") == "one"
+        await p.save("_words.py", "WORD = 'two'\n")
+        assert await p.ask("a") == "two"
+        assert [id for id, _, _ in p.reports[-1].loaded] == ["a"]
+
+    with_project(story)
+
+
+def test_calls_in_flight_end_on_the_revision_they_began_on() -> None:
+    async def story(p: Project) -> None:
+        slow = (
+            "import asyncio\nclass Pipe:\n    async def pipe(self, body):\n"
+            "        await asyncio.sleep(0.3)\n        return {0!r}\n"
+        )
+        await p.save("a.py", slow.format("old"))
+        function = p.registry.world.functions[FunctionId("a")]
+        async with p.executor.call(function, Invocation("pipe", BODY)) as call:
+            await p.save("a.py", says("new"))
+            assert await p.ask("a") == "new"
+            assert (await call.first()).data == b"old"  # type: ignore[union-attr]
+
+    with_project(story)
+
+
+def test_reloads_under_load_fail_no_call() -> None:
+    async def story(p: Project) -> None:
+        await p.save("a.py", says("0"))
+        done, answers = asyncio.Event(), 0
+
+        async def caller() -> None:
+            nonlocal answers
+            while not done.is_set():
+                assert (await p.ask("a")).isdigit()
+                answers += 1
+
+        callers = [asyncio.create_task(caller()) for _ in range(4)]
+        for n in range(1, 21):
+            await p.save("a.py", says(str(n)))
+            assert await p.ask("a") == str(n)
+        done.set()
+        await asyncio.gather(*callers)
+        assert answers > 20
+
+    with_project(story)
+
+
+def test_a_denied_import_is_named_with_its_line() -> None:
+    async def story(p: Project) -> None:
+        await p.save("a.py", "import json\nimport ctypes\n" + says("x"))
+        error = p.row("a").error
+        assert error is not None and error.line == 2 and "ctypes" in error.message
+
+    with_project(story)
+
+
+def test_requirements_that_cannot_be_had_fail_their_function_alone() -> None:
+    async def story(p: Project) -> None:
+        p.write("b.py", says("b"))
+        await p.save("a.py", '"""\nrequirements: no-such-package-anywhere\n"""\n' + says("x"))
+        await p.take()
+        assert p.row("a").status is Status.FAILED
+        assert "no-such-package-anywhere" in str(p.row("a").error)
+        assert await p.ask("b") == "b"
+
+    with_project(story)
+
+
+def test_a_thousand_functions_and_one_change() -> None:
+    async def story(p: Project) -> None:
+        # Broken ones take no worker: this is about the files, not about processes.
+        for n in range(1000):
+            p.write(f"f{n}.py", f"'''{n}'''\n")
+        await p.take()
+        assert len(p.index.rows()) == 1000
+        await p.save("f7.py", says("seven"))
+        assert await p.ask("f7") == "seven"
+        assert [id for id, _, _ in p.reports[-1].loaded] == ["f7"] and not p.reports[-1].failed
+
+    with_project(story)
+
+
+# ---- the index equals one built from nothing -------------------------------------------------------------
+
+NAMES = ("a.py", "b.py", "team/a.py", "team/c.py", "d/main.py", "d/helper.py", "_shared.py")
+TEXTS = (
+    says("one"),
+    says("two"),
+    "from _shared import X\n" + says("shared"),
+    "def broken(:\n",
+    "raise ValueError('while loading')\n" + says("x"),
+    "class Filter:\n    def inlet(self, body):\n        return body\n",
+    "X = 1\n",
+    '"""\ntitle: Title\ndescription: words\n"""\n' + says("titled"),
+)
+SETTINGS = ("active: false\n", "global: true\n", "valves: {x: 1}\n", "unknown: 1\n", "limits: {timeout: 2s}\n")
+operations = st.one_of(
+    st.tuples(st.just("write"), st.sampled_from(NAMES), st.sampled_from(TEXTS)),
+    st.tuples(
+        st.just("settings"), st.sampled_from(("a.yaml", "team/a.yaml", "d/main.yaml")), st.sampled_from(SETTINGS)
+    ),
+    st.tuples(st.just("delete"), st.sampled_from((*NAMES, "team", "d", "a.yaml")), st.just("")),
+    st.tuples(
+        st.just("rename"), st.sampled_from((*NAMES, "team")), st.sampled_from(("a.py", "e.py", "crew", "team/f.py"))
+    ),
+)
+
+
+def perform(root: Path, operation: tuple[str, str, str]) -> set[str]:
+    """Do it, as far as it can be done; returns the paths a watcher would report."""
+    kind, name, detail = operation
+    path = root / name
+    if kind in ("write", "settings"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(detail)
+        return {name}
+    if not path.exists():
+        return set()
+    if kind == "delete":
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return {name}
+    target = root / detail
+    if target.exists() or path.is_dir() != ("." not in detail):
+        return set()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    return {name, detail}
+
+
+def comparable(rows: list[FunctionRow]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(row) for row in rows]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.lists(operations, min_size=1, max_size=3), min_size=1, max_size=8))
+def test_the_index_equals_one_built_from_nothing(batches: list[list[tuple[str, str, str]]]) -> None:
+    async def story(p: Project) -> None:
+        for batch in batches:
+            paths: set[str] = set()
+            for operation in batch:
+                paths |= perform(p.root, operation)
+            if paths:
+                await p.take(*paths)
+        kept = comparable(p.index.rows())
+        await p.restart(without_index=True)
+        assert comparable(p.index.rows()) == kept
+
+    with_project(story)
+
+
+def test_git_columns_follow_the_commits() -> None:
+    async def story(p: Project) -> None:
+        def git(*arguments: str) -> str:
+            identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+            done = subprocess.run(
+                ["git", *identity, *arguments], cwd=p.root, check=True, capture_output=True, text=True
+            )
+            return done.stdout.strip()
+
+        await p.save("a.py", says("one"))
+        assert p.row("a").commit is None and abs(p.row("a").updated_at - time.time()) < 60
+        git("init", "-q")
+        git("add", "-A")
+        git("commit", "-qm", "first")
+        p.worktree = WorkTree.ensure(p.root)
+        await p.restart()
+        row = await p.row_when("a", lambda row: row.commit is not None)
+        assert row.commit == git("rev-parse", "HEAD") and row.user_id == "ada@example.org"
+        first = row.created_at
+        await p.save("a.py", says("two"))
+        git("commit", "-qam", "second")
+        row = await p.row_when("a", lambda row: row.commit == git("rev-parse", "HEAD"))
+        assert row.created_at == first
+        assert p.registry.world.functions[FunctionId("a")].commit == row.commit
+        await p.restart(without_index=True)
+        assert (await p.row_when("a", lambda row: row.commit is not None)) == row
+
+    with_project(story)
