@@ -122,7 +122,7 @@ class Catalog:
     # ---- what follows -------------------------------------------------------------------------------------
 
     def _apply(self, changed: set[str], stale: Iterable[str]) -> Changes:
-        """Bring the units up to date with the tree; `stale` are units to read besides those that depend on `changed`."""
+        """Bring the units up to date with the tree: those that depend on `changed`, and those in `stale`."""
         read: dict[str, Reading] = {}
         removed: dict[str, Unit] = {}
         before: dict[str, Unit | None] = {}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import codecs
 import re
-import tokenize
 
 from fnsync.errors import SourceError
 from fnsync.model import Problem
 
-_UTF8 = frozenset({"utf-8", "utf-8-sig", "ascii", "us-ascii"})
-_COOKIE = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+_UTF8 = frozenset({"utf-8", "utf-8-sig", "ascii"})
+_COOKIE = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.ASCII)
 _BLANK = re.compile(rb"^[ \t\f]*(?:#.*)?$")
 
 
@@ -50,7 +49,7 @@ def _check_cookie(data: bytes, path: str) -> None:
         head = head.rstrip(b"\r")
         if match := _COOKIE.match(head):
             name = match[1].decode()
-            if name.lower().replace("_", "-") not in _UTF8 and _canonical(head) not in _UTF8:
+            if not _is_utf8(name):
                 message = f"the file declares the encoding {name}; only utf-8 is read"
                 hint = "save it as UTF-8 and remove the declaration"
                 raise SourceError(Problem("encoding", message, path, line, hint=hint))
@@ -59,12 +58,13 @@ def _check_cookie(data: bytes, path: str) -> None:
             return
 
 
-def _canonical(head: bytes) -> str:
-    """Python's own name for the encoding that a line declares."""
+def _is_utf8(name: str) -> bool:
+    if name.lower().replace("_", "-").startswith("utf-8-"):
+        return True  # an editor's form, such as utf-8-unix
     try:
-        return tokenize.detect_encoding(io.BytesIO(head + b"\n").readline)[0]
-    except SyntaxError:
-        return ""
+        return codecs.lookup(name).name in _UTF8
+    except (LookupError, ValueError):
+        return False
 
 
 def _place(data: bytes, at: int) -> tuple[int, int]:

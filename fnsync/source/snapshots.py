@@ -244,14 +244,17 @@ class Snapshots:
         for group in _entries(self._objects):
             self._collect_leftovers(Path(group.path))
             for entry in _entries(Path(group.path)):
-                path = Path(entry.path)
-                if entry.stat(follow_symlinks=False).st_nlink == 1 and self._is_old(path):
-                    path.unlink(missing_ok=True)
+                if not entry.name.startswith(_TEMPORARY) and self._is_unused(Path(entry.path)):
+                    Path(entry.path).unlink(missing_ok=True)
 
     def _collect_leftovers(self, folder: Path) -> None:
         for entry in _entries(folder):
             if entry.name.startswith(_TEMPORARY) and self._is_old(Path(entry.path)):
                 Path(entry.path).unlink(missing_ok=True)
+
+    def _is_unused(self, stored: Path) -> bool:
+        """Whether no snapshot has a link to an object. One that gets its first link right now is made again."""
+        return stored.stat().st_nlink == 1 and self._is_old(stored)
 
     def _is_old(self, path: Path) -> bool:
         try:
