@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -15,6 +16,7 @@ from fnsync.api.completions import Watch
 from fnsync.api.exchange import Exchange
 from fnsync.api.tally import Tally
 from fnsync.errors import Invalid, UnknownFunction
+from fnsync.model import FunctionId
 from fnsync.runtime.logs import KEPT_LINES, LogLine
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: How often a log that is followed looks whether the server is stopping.
 FOLLOW_TICK_S = 0.5
+#: How often a log that is followed sends a blank line when it has nothing else to say.
+KEEP_OPEN_S = 15.0
 NDJSON = "application/x-ndjson"
 
 
@@ -74,12 +78,12 @@ class Operations:
         id: str = exchange.scope["path_params"]["id"]
         count = _tail(exchange.query.get("tail"))
         book = self._service.executor.logs
-        if not book.tail(id, 1) and await asyncio.to_thread(self._service.index.row, id) is None:
+        if not book.tail(id, 1) and await asyncio.to_thread(self._service.index.row, FunctionId(id)) is None:
             raise UnknownFunction(f"there is no function {id[:200]!r}")
         if exchange.query.get("follow", "").lower() in ("1", "true", "yes"):
             await self._follow(exchange, id, count)
         else:
-            await exchange.json(200, {"data": book.tail(id, count)})
+            await exchange.json(200, {"lines": book.tail(id, count)})
 
     async def _follow(self, exchange: Exchange, id: str, count: int) -> None:
         """Send the last lines, then each as it comes, until the client leaves or the server stops."""
@@ -87,7 +91,7 @@ class Operations:
         await exchange.body(0)
         with Watch(exchange):
             await exchange.start(200, NDJSON, [])
-            async with aclosing(book.follow(id)) as lines:
+            async with aclosing(cast(AsyncGenerator[LogLine, None], book.follow(id))) as lines:
                 following = asyncio.ensure_future(anext(lines))
                 await asyncio.sleep(0)  # it listens now, so that no line is lost between the tail and the first
                 await exchange.part(_ndjson(book.tail(id, count)))
@@ -97,12 +101,18 @@ class Operations:
     async def _send_lines(
         self, exchange: Exchange, lines: AsyncGenerator[LogLine, None], following: asyncio.Future[LogLine]
     ) -> None:
+        sent_at = time.monotonic()
         try:
             while not self._service.draining:
                 done, _ = await asyncio.wait([following], timeout=FOLLOW_TICK_S)
                 if done:
                     await exchange.part(_ndjson([following.result()]))
                     following = asyncio.ensure_future(anext(lines))
+                elif time.monotonic() - sent_at > KEEP_OPEN_S:
+                    await exchange.part(b"\n")
+                else:
+                    continue
+                sent_at = time.monotonic()
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
