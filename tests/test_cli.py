@@ -27,21 +27,7 @@ from fnsync.config import Config, load
 from fnsync.errors import Unauthorized
 from fnsync.model import Problem
 from fnsync.reconcile import ReloadReport
-
-
-def run(*arguments: str, cwd: Path, text: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `fnsync` in this folder; of the variables that concern it, it sees `variables` only."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("FNSYNC_")}
-    return subprocess.run(
-        [sys.executable, "-m", "fnsync.cli.main", *arguments],
-        cwd=cwd,
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environ | {"NO_COLOR": "1", "COLUMNS": "120"} | variables,
-        check=False,
-    )
+from tests.commands import run, run_program
 
 
 @pytest.fixture
@@ -56,7 +42,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
-    told = run("--help", cwd=tmp_path)
+    told = run_program(tmp_path, "--help")
     assert told.returncode == exits.OK
     for command in ("init", "serve", "dev", "status", "invoke", "logs", "token", "doctor"):
         assert re.search(rf"^\W*{command}\s+[A-Z]", told.stdout, re.MULTILINE), told.stdout
@@ -73,28 +59,28 @@ def test_help_imports_nothing_that_takes_long(tmp_path: Path) -> None:
 
 
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+\n", run("--version", cwd=tmp_path).stdout)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", run(tmp_path, "--version").stdout)
 
 
 def test_a_mistyped_command_is_a_usage_error(tmp_path: Path) -> None:
-    told = run("stats", cwd=tmp_path)
+    told = run(tmp_path, "stats")
     assert told.returncode == exits.USAGE
     assert "status" in told.stderr
 
 
 @pytest.mark.parametrize("arguments", [("-C", "gone.yaml", "status"), ("status", "--config", "gone.yaml")])
 def test_the_configuration_file_can_be_named_before_and_after_the_command(project: Path, arguments: Any) -> None:
-    told = run(*arguments, cwd=project)
+    told = run(project, *arguments)
     assert told.returncode == exits.USAGE
     assert told.stderr.splitlines()[0] == "gone.yaml: there is no such file"
     (project / "gone.yaml").write_text("data: elsewhere\n")
-    assert "elsewhere" in run(*arguments, cwd=project).stderr
+    assert "elsewhere" in run(project, *arguments).stderr
 
 
 def test_a_bad_configuration_is_shown_with_line_and_key(project: Path) -> None:
     (project / "fnsync.yaml").write_text("server:\n  prot: 1\n")
     for command in (["status"], ["serve"], ["token", "list"]):
-        told = run(*command, cwd=project)
+        told = run(project, *command)
         assert (told.returncode, told.stdout) == (exits.USAGE, "")
         assert told.stderr == "fnsync.yaml:2: server.prot: unknown key; did you mean port?\n"
 
@@ -103,7 +89,7 @@ def test_a_bad_configuration_is_shown_with_line_and_key(project: Path) -> None:
 
 
 def test_init_makes_a_project_that_starts(tmp_path: Path) -> None:
-    told = run("init", "chat bots", cwd=tmp_path)
+    told = run(tmp_path, "init", "chat bots")
     assert told.returncode == exits.OK, told.stderr
     folder = tmp_path / "chat bots"
     assert (folder / ".git").is_dir()
@@ -117,7 +103,7 @@ def test_init_makes_a_project_that_starts(tmp_path: Path) -> None:
 def test_init_changes_nothing_of_a_project_that_is_there(project: Path) -> None:
     (project / "functions/mine.py").write_text("# mine\n")
     before = {path: path.read_text() for path in project.rglob("*") if path.is_file()}
-    told = run("init", ".", cwd=project)
+    told = run(project, "init", ".")
     assert told.returncode == exits.FAILED
     assert told.stderr.startswith(". has fnsync.yaml and functions already; nothing was changed\n")
     assert {path: path.read_text() for path in project.rglob("*") if path.is_file()} == before
@@ -127,15 +113,15 @@ def test_init_completes_the_gitignore_of_an_existing_repository(tmp_path: Path) 
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".gitignore").write_text("*.log")
     (tmp_path / "sub").mkdir()
-    assert run("init", ".", cwd=tmp_path).returncode == exits.OK
+    assert run(tmp_path, "init", ".").returncode == exits.OK
     assert (tmp_path / ".gitignore").read_text() == "*.log\n.fnsync/\n__pycache__/\n"
-    assert run("init", "sub", cwd=tmp_path).returncode == exits.OK
+    assert run(tmp_path, "init", "sub").returncode == exits.OK
     assert not (tmp_path / "sub/.git").exists(), "a folder in a repository needs no repository of its own"
 
 
 def test_init_refuses_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    told = run("init", "file", cwd=tmp_path)
+    told = run(tmp_path, "init", "file")
     assert (told.returncode, told.stderr) == (exits.FAILED, "file is a file\nname a folder\n")
 
 
@@ -144,7 +130,7 @@ def test_init_refuses_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [["invoke", "echo", "-m", "hi"], ["logs", "echo"], ["status"]])
 def test_without_a_server_commands_say_how_to_start_one(project: Path, command: list[str]) -> None:
-    told = run(*command, cwd=project)
+    told = run(project, *command)
     assert told.returncode == exits.NO_SERVER
     assert told.stderr == f"no server is running on {project / '.fnsync'}\nstart it with: fnsync serve\n"
 
@@ -156,18 +142,18 @@ def test_a_server_that_died_is_no_server(project: Path) -> None:
     data = project / ".fnsync"
     data.mkdir()
     (data / "server.json").write_text(json.dumps({"pid": 4, "url": f"http://127.0.0.1:{port}"}))
-    told = run("invoke", "echo", "-m", "hi", "--token", "x", cwd=project)
+    told = run(project, "invoke", "echo", "-m", "hi", "--token", "x")
     assert told.returncode == exits.NO_SERVER
     assert told.stderr.startswith(f"no server answers at http://127.0.0.1:{port} (pid 4, as server.json says)\n")
 
 
 def test_a_call_needs_a_message_or_a_pipe(project: Path) -> None:
-    told = run("invoke", "echo", cwd=project, text="hello")
+    told = run(project, "invoke", "echo", text="hello")
     assert told.returncode == exits.NO_SERVER  # it got as far as looking for the server
 
 
 def test_status_json_without_a_server_is_json_all_the_same(project: Path) -> None:
-    told = run("status", "--json", cwd=project)
+    told = run(project, "status", "--json")
     assert told.returncode == exits.NO_SERVER
     assert json.loads(told.stdout) == {"running": False, "functions": []}
 
@@ -270,28 +256,28 @@ def peer() -> Iterator[str]:
 def test_each_answer_has_its_exit_code(
     project: Path, peer: str, model: str, code: int, stdout: str, stderr: str
 ) -> None:
-    told = run("invoke", model, "-m", "hi", "--url", peer, "--token", "x", cwd=project)
+    told = run(project, "invoke", model, "-m", "hi", "--url", peer, "--token", "x")
     assert (told.returncode, told.stdout, told.stderr.replace(peer, "URL")) == (code, stdout, stderr)
 
 
 def test_a_stream_is_printed_as_text(project: Path, peer: str) -> None:
-    told = run("invoke", "words", "-m", "hi", "--stream", "--url", peer, cwd=project, FNSYNC_TOKEN="x")
+    told = run(project, "invoke", "words", "-m", "hi", "--stream", "--url", peer, FNSYNC_TOKEN="x")
     assert (told.returncode, told.stdout, told.stderr) == (exits.OK, "one two\n", "")
 
 
 def test_a_stream_as_json_has_a_chunk_per_line(project: Path, peer: str) -> None:
-    told = run("invoke", "words", "-m", "hi", "--stream", "--json", "--url", peer, "--token", "x", cwd=project)
+    told = run(project, "invoke", "words", "-m", "hi", "--stream", "--json", "--url", peer, "--token", "x")
     chunks = [json.loads(line) for line in told.stdout.splitlines()]
     assert [chunk["choices"][0]["delta"].get("content") for chunk in chunks] == ["one ", "two", None]
 
 
 def test_a_stream_that_fails_says_so_after_what_came(project: Path, peer: str) -> None:
-    told = run("invoke", "broken", "-m", "hi", "--stream", "--url", peer, "--token", "x", cwd=project)
+    told = run(project, "invoke", "broken", "-m", "hi", "--stream", "--url", peer, "--token", "x")
     assert (told.returncode, told.stdout, told.stderr) == (exits.FAILED, "one\n", "ValueError: two\n")
 
 
 def test_an_error_before_a_stream_has_its_exit_code_too(project: Path, peer: str) -> None:
-    told = run("invoke", "unknown", "-m", "hi", "--stream", "--url", peer, "--token", "x", cwd=project)
+    told = run(project, "invoke", "unknown", "-m", "hi", "--stream", "--url", peer, "--token", "x")
     assert (told.returncode, told.stderr.splitlines()[0]) == (exits.NOT_FOUND, "there is no model unknown")
 
 
@@ -319,31 +305,31 @@ def test_error_bodies_of_every_shape_are_understood(text: str, message: str | No
 
 
 def test_a_token_is_made_listed_and_revoked(project: Path) -> None:
-    made = run("token", "create", "for tests", "--user", "ada@example.org", cwd=project)
+    made = run(project, "token", "create", "for tests", "--user", "ada@example.org")
     assert made.returncode == exits.OK, made.stderr
     token = made.stdout.strip()
     assert re.fullmatch(r"fns_[0-9a-f]{8}_[\w-]{43}", token), "only the token goes to stdout"
 
-    [listed] = json.loads(run("token", "list", "--json", cwd=project).stdout)
+    [listed] = json.loads(run(project, "token", "list", "--json").stdout)
     assert (listed["label"], listed["user"], listed["role"]) == ("for tests", "ada@example.org", "user")
     assert token not in json.dumps(listed)
     assert "digest" not in listed
-    assert "ada@example.org" in run("token", "list", cwd=project).stdout
+    assert "ada@example.org" in run(project, "token", "list").stdout
 
-    assert run("token", "revoke", listed["id"], cwd=project).returncode == exits.OK
-    assert json.loads(run("token", "list", "--json", cwd=project).stdout) == []
-    again = run("token", "revoke", token, cwd=project)
+    assert run(project, "token", "revoke", listed["id"]).returncode == exits.OK
+    assert json.loads(run(project, "token", "list", "--json").stdout) == []
+    again = run(project, "token", "revoke", token)
     assert (again.returncode, again.stderr.splitlines()[0]) == (exits.NOT_FOUND, f"there is no token {listed['id']}")
 
 
 def test_a_token_without_a_user_is_the_admins(project: Path) -> None:
-    made = json.loads(run("token", "create", "--json", cwd=project).stdout)
+    made = json.loads(run(project, "token", "create", "--json").stdout)
     assert made["role"] == "admin"
     assert made["token"].startswith(f"fns_{made['id']}_")
 
 
 def test_a_token_for_somebody_who_is_nobody_is_refused(project: Path) -> None:
-    told = run("token", "create", "--user", "ada", cwd=project)
+    told = run(project, "token", "create", "--user", "ada")
     assert (told.returncode, told.stderr) == (exits.FAILED, "ada is no e-mail address and no known user\n")
 
 
@@ -351,7 +337,7 @@ def test_a_token_for_somebody_who_is_nobody_is_refused(project: Path) -> None:
 
 
 def test_doctor_finds_nothing_missing_here(project: Path) -> None:
-    told = run("doctor", "--json", cwd=project)
+    told = run(project, "doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(told.stdout)}
     assert set(findings) == {
         *("python", "git", "uv", "inotify", "no_new_privs", "landlock", "cgroup"),
@@ -362,14 +348,14 @@ def test_doctor_finds_nothing_missing_here(project: Path) -> None:
 
 
 def test_doctor_as_text_has_a_line_per_check(project: Path) -> None:
-    lines = run("doctor", cwd=project).stdout.splitlines()
+    lines = run(project, "doctor").stdout.splitlines()
     assert lines[0].startswith("✓ python ")
     assert any(line.startswith("✓ port ") for line in lines)
 
 
 def test_doctor_says_what_is_wrong_with_the_configuration(project: Path) -> None:
     (project / "fnsync.yaml").write_text("server: {prot: 1}\n")
-    told = run("doctor", cwd=project)
+    told = run(project, "doctor")
     assert told.returncode == exits.FAILED
     assert "✗ configuration  fnsync.yaml:1: server.prot: unknown key; did you mean port?" in told.stdout
 

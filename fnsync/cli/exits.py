@@ -6,9 +6,9 @@ from fnsync.errors import ConfigError, FnsyncError, NotFound, Unauthorized
 
 #: Done.
 OK = 0
-#: The thing itself failed: a function raised, a check of doctor found something missing, a port is taken.
+#: The thing itself failed: a function raised, a check of doctor found something missing.
 FAILED = 1
-#: The command line, fnsync.yaml or a FNSYNC_ variable is wrong.
+#: The command line, fnsync.yaml or a FNSYNC_ variable is wrong, or names a port that is taken.
 USAGE = 2
 #: No server can be reached.
 NO_SERVER = 3

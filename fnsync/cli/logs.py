@@ -13,6 +13,7 @@ import typer
 from fnsync.cli.client import connected
 from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
 from fnsync.cli.output import console, print_json, printable
+from fnsync.errors import FnsyncError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,13 +38,29 @@ def logs(
     show = _printer(as_json=json)
     with connected(settings, url, token) as client:
         if not follow:
-            for line in client.get(path, tail=lines)["lines"]:
+            for line in _lines(client.get(path, tail=lines)):
                 show(line)
             return
         with client.stream("GET", path, tail=lines, follow="true") as arriving:
             for text in arriving:
                 if text.strip():  # blank lines keep the connection open
-                    show(jsonlib.loads(text))
+                    show(_line(text))
+    console(stderr=True).print("the server has stopped", style="dim")
+
+
+def _lines(answer: Any) -> list[Mapping[str, Any]]:
+    lines = answer.get("lines") if isinstance(answer, dict) else None
+    if not isinstance(lines, list):
+        raise FnsyncError("the answer about logs is not of the form this version knows")
+    return lines
+
+
+def _line(text: str) -> Mapping[str, Any]:
+    try:
+        line: Mapping[str, Any] = jsonlib.loads(text)
+    except ValueError as exc:
+        raise FnsyncError("the connection broke in the middle of a line") from exc
+    return line
 
 
 def _printer(*, as_json: bool) -> Callable[[Mapping[str, Any]], None]:

@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 #: What a terminal would act on: C0 without tab and line feed, DEL, C1.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
+#: Columns of output that no terminal shows.
+FILE_WIDTH = 1000
+
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that leaves texts as they are: no markup, no highlighting, no emoji codes."""
+    """A console that leaves texts as they are: no markup, no highlighting, no emoji codes, no line breaks."""
     from rich.console import Console  # start time
 
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    # What goes into a file or a pipe is never cut to fit.
+    width = None if is_terminal else FILE_WIDTH
+    return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:

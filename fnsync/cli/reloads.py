@@ -60,8 +60,8 @@ def _more(count: int, what: str) -> Iterator[Text]:
 
 
 def changed_paths(paths: tuple[str, ...]) -> str:
-    if not paths:
-        return "changed"
+    if not paths:  # the start, or a look at everything
+        return "all functions"
     if len(paths) > MOST_PATHS:
         return f"{len(paths)} files changed"
     return printable(", ".join(paths)) + " changed"

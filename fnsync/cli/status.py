@@ -134,7 +134,7 @@ def head_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"fnsync {found.get('version', '')} {state}, up {format_duration(round(found.get('uptime_s') or 0))}"
     repository = found.get("repository") or {}
     if repository:
-        head = (repository.get("head") or "no commit yet")[:8]
+        head = (repository.get("head") or "")[:8] or "no commit yet"
         dirty = repository.get("dirty") or []
         changes = f", {len(dirty)} uncommitted: {', '.join(dirty[:5])}" if dirty else ", nothing uncommitted"
         yield printable(f"{repository.get('root')} {repository.get('branch') or 'detached'} @ {head}{changes}")
@@ -154,26 +154,26 @@ def function_table(functions: list[Mapping[str, Any]]) -> Table:
 
     running = any("workers" in function for function in functions)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("id", "type", "status", "revision", "commit", "path"):
-        table.add_column(heading, no_wrap=heading != "path")
+    for heading in ("id", "type", "status", "revision", "commit"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("workers", "calls", "crashes") if running else ():
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("path", overflow="fold")
     for function in functions:
         state = str(function.get("status") or "")
         # The live revision is what answers; a star tells that the files are ahead of it.
         live, newest = function.get("live_revision"), function.get("revision")
         revision = (live or "")[:8] + ("*" if live and newest and live != newest else "")
-        cells = [
+        counts = [Text(str(function.get(key) or 0)) for key in ("workers", "calls", "crashes")]
+        table.add_row(
             Text(printable(str(function["id"]))),
             Text(str(function.get("type") or "?")),
             Text(state, style=_STYLES.get(state, "")),
             Text(revision or "-"),
             Text((function.get("commit") or "-")[:8]),
+            *(counts if running else ()),
             Text(printable(str(function.get("path") or ""))),
-        ]
-        if running:
-            cells += [Text(str(function.get(key) or 0)) for key in ("workers", "calls", "crashes")]
-        table.add_row(*cells)
+        )
     return table
 
 
