@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from fnsync.runtime import wire
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
 #: Unsent bytes above which output lines are dropped and emitters wait.
 CROWDED_BYTES = 1024 * 1024
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import inspect
 import os
 import select
 import signal
@@ -66,10 +67,31 @@ def preload() -> dict[str, str]:
             importlib.import_module(name)
         except Exception as exc:  # a broken package of an environment must not cost the other functions
             missing[name] = f"{type(exc).__name__}: {exc}"
+    warm()
     # Objects that live now are never looked at by a worker's collector, so their pages stay shared.
     gc.collect()
     gc.freeze()
     return missing
+
+
+def warm() -> None:
+    """Have lazily made things made here, where workers share them: pydantic's schema code, codecs, line caches."""
+    try:
+        from pydantic import BaseModel, Field
+    except ImportError:
+        return  # told in `missing` already
+
+    class Valves(BaseModel):
+        number: int = Field(default=1, description="a field with a description")
+        text: str = ""
+        flag: bool = False
+        option: str | None = None
+
+    Valves(number=2).model_dump()
+    Valves.model_json_schema()
+    inspect.signature(Valves.model_dump)
+    wire.Decoder(wire.ToWorker)
+    msgspec.json.decode(msgspec.json.encode({"warm": [1, 2.0, None, "text"]}))
 
 
 class Zygote:
@@ -109,7 +131,10 @@ class Zygote:
 
     def take(self) -> bool:
         """Handle one message. False: the server is gone."""
-        data, descriptors, _, _ = socket.recv_fds(self._control, CONTROL_BYTES, 2)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, CONTROL_BYTES, 2)
+        except ConnectionResetError:  # the server died with messages of ours unread
+            return False
         if not data:
             return False
         fork = self._decode(data)
