@@ -17,10 +17,11 @@ from fnsync.api.errors import ClientGone
 from fnsync.api.exchange import Exchange
 from fnsync.api.tally import Tally
 from fnsync.chat import requests
+from fnsync.chat.access import may_use
 from fnsync.chat.completions import Completions, Plain
 from fnsync.chat.context import CREDENTIAL_HEADERS
-from fnsync.errors import Draining, FnsyncError
-from fnsync.model import User
+from fnsync.errors import Draining, FnsyncError, Unavailable, UnknownModel
+from fnsync.model import FunctionId, Status, User
 
 if TYPE_CHECKING:
     from fnsync.service import Service
@@ -57,14 +58,17 @@ class CompletionsEndpoint:
         def describe(exc: FnsyncError) -> dict[str, Any]:
             return errors.openai_error(exc, admin=caller.is_admin)
 
-        completion = await self._completions.prepare(
-            request,
-            self._service.registry.world,
-            caller,
-            lambda: described(exchange),
-            events=exchange.events,
-            describe=describe,
-        )
+        try:
+            completion = await self._completions.prepare(
+                request,
+                self._service.registry.world,
+                caller,
+                lambda: described(exchange),
+                events=exchange.events,
+                describe=describe,
+            )
+        except UnknownModel as exc:
+            raise self._explained(exc, request.model, caller) from exc
         exchange.headers = completion.plan.headers
         function = completion.plan.function.id
         began = time.perf_counter()
@@ -82,6 +86,18 @@ class CompletionsEndpoint:
         finally:
             self._tally.running -= 1
             self._tally.call(function, time.perf_counter() - began)
+
+    def _explained(self, exc: UnknownModel, model: str, caller: User) -> FnsyncError:
+        """Say more of a model that has no live revision: it is loading, or, to admins, why it does not load."""
+        id = FunctionId(model.partition(".")[0])
+        standing = self._service.reconciler.standings.get(id)
+        if standing is None or standing.live is not None or not may_use(standing.unit.settings, caller):
+            return exc
+        if standing.status is Status.LOADING:
+            return Unavailable(f"{id} is being loaded")
+        if standing.problem is not None and caller.is_admin:
+            return UnknownModel(f"{id} has no revision that loads: {standing.problem}", hint=standing.problem.hint)
+        return exc
 
 
 class Watch:

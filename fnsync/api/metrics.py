@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -51,21 +53,24 @@ class _Collector(Collector):
         yield calls
 
     def _functions(self) -> Iterator[Metric]:
-        status = self._service.status()
+        service = self._service
         states = GaugeMetricFamily("fnsync_functions", "Functions by status.", labels=("status",))
         workers = GaugeMetricFamily("fnsync_workers", "Worker processes by function.", labels=("function",))
-        queue = GaugeMetricFamily("fnsync_function_calls", "Calls that run or wait, by function.", labels=("function",))
+        running = GaugeMetricFamily("fnsync_function_calls", "Calls that run, by function.", labels=("function",))
+        waiting = GaugeMetricFamily("fnsync_function_queue", "Calls that wait, by function.", labels=("function",))
         crashes = CounterMetricFamily("fnsync_worker_crashes", "Workers that died, by function.", labels=("function",))
-        counts: dict[str, int] = {}
-        for function in status["functions"]:
-            counts[function["status"]] = counts.get(function["status"], 0) + 1
-            for family, key in ((workers, "workers"), (queue, "calls"), (crashes, "crashes")):
-                if function.get(key):
-                    family.add_metric((function["id"],), function[key])
+        counts = Counter(standing.status.value for standing in tuple(service.reconciler.standings.values()))
+        for id, health in service.executor.healths().items():
+            workers.add_metric((id,), health.workers)
+            running.add_metric((id,), health.calls)
+            waiting.add_metric((id,), health.waiting)
+            crashes.add_metric((id,), health.crashes)
         for name, count in counts.items():
             states.add_metric((name,), count)
-        yield from (states, workers, queue, crashes)
-        yield GaugeMetricFamily("fnsync_uptime_seconds", "Since the server started.", value=status["uptime_s"])
+        yield from (states, workers, running, waiting, crashes)
+        yield GaugeMetricFamily(
+            "fnsync_uptime_seconds", "Since the server started.", value=time.time() - service.started_at
+        )
 
 
 def _buckets(durations: Durations) -> list[tuple[str, float]]:

@@ -18,7 +18,8 @@ import structlog
 
 from fnsync.chat import context as contexts
 from fnsync.chat.models import Models
-from fnsync.chat.render import DONE, Renderer, stream_error
+from fnsync.chat.rates import Rates
+from fnsync.chat.render import Renderer, stream_error
 from fnsync.chat.requests import ChatRequest
 from fnsync.errors import FnsyncError
 from fnsync.model import LiveFunction, User
@@ -89,6 +90,7 @@ class Completions:
     def __init__(self, executor: Executor, models: Models) -> None:
         self._executor = executor
         self._models = models
+        self._rates = Rates()
         self._plans: dict[str, Plan] = {}
 
     async def prepare(
@@ -101,10 +103,15 @@ class Completions:
         events: bool = False,
         describe: Describe,
     ) -> Completion:
-        """Return the completion, not yet under way. Raises UnknownModel, or why a manifold could not list."""
+        """Return the completion, not yet under way.
+
+        Raises UnknownModel, RateLimited, and what made a manifold's listing fail.
+        """
         function, sub = self._models.resolve(world, request.model, caller)
         if sub is not None:
             await self._models.confirm(function, sub)
+        if function.limits.rate is not None:
+            self._rates.take(function.id, function.limits.rate)
         plan = self.plan(function)
         values: dict[str, Any] = {}
         if plan.reserved:
@@ -226,6 +233,3 @@ def _headers(head: wire.Head) -> Headers:
         for name, value in head.headers
         if name.lower() not in _OWN_HEADERS
     ]
-
-
-__all__ = ["DONE", "EVENT_STREAM", "JSON", "Completion", "Completions", "Plain", "Plan", "Streamed", "identity"]
