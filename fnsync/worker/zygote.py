@@ -7,6 +7,7 @@ socket ends, and the zygote takes everything it started with it.
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import inspect
@@ -14,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from typing import NoReturn
 
 import msgspec
@@ -43,8 +43,8 @@ PRELOADED = (
     "requests",
     "fnsync.worker.session",
 )
-#: Above what one Fork takes, in bytes: an environment of a few hundred variables.
-CONTROL_BYTES = 256 * 1024
+#: How long after a fork the next spare is made, in milliseconds: the worker just forked goes first.
+SPARE_MS = 25
 
 
 def main(control_fd: int) -> NoReturn:
@@ -101,6 +101,8 @@ class Zygote:
         self._control = control
         self._decode = msgspec.msgpack.Decoder(wire.ToZygote).decode
         self._workers: set[int] = set()
+        #: Pid of a process that waits to become a worker, and the socket that tells it to.
+        self._spare: tuple[int, socket.socket] | None = None
         self._wakeup, wake = os.pipe()
         for descriptor in (self._wakeup, wake):
             os.set_blocking(descriptor, False)
@@ -108,7 +110,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         # A terminal's Ctrl-C goes to the whole group: the server decides how to stop.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGTERM, lambda *_: self.end())
 
     def send(self, frame: wire.Frame) -> None:
         try:
@@ -122,7 +124,10 @@ class Zygote:
         poll.register(self._control, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
         while True:
-            for descriptor, _ in poll.poll():
+            events = poll.poll(SPARE_MS if self._spare is None else None)
+            if not events:
+                self.fork_spare()
+            for descriptor, _ in events:
                 if descriptor == self._wakeup:
                     os.read(self._wakeup, 4096)
                     self.reap()
@@ -132,15 +137,14 @@ class Zygote:
     def take(self) -> bool:
         """Handle one message. False: the server is gone."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._control, CONTROL_BYTES, 2)
+            data, descriptors, _, _ = socket.recv_fds(self._control, process.MESSAGE_BYTES, 2)
         except ConnectionResetError:  # the server died with messages of ours unread
             return False
         if not data:
             return False
         fork = self._decode(data)
         try:
-            pid = self.fork(fork, *descriptors)
-            self.send(wire.Forked(fork.id, pid))
+            self.send(wire.Forked(fork.id, self.hand_over(data, descriptors)))
         except OSError as exc:
             self.send(wire.Forked(fork.id, 0, f"fork: {exc.strerror}"))
         finally:
@@ -148,14 +152,30 @@ class Zygote:
                 os.close(descriptor)
         return True
 
-    def fork(self, fork: wire.Fork, channel_fd: int, output_fd: int) -> int:
-        """Return the pid of a new worker; in the worker itself this never returns."""
-        parent = os.getpid()
-        pid = os.fork()
-        if pid:
+    def hand_over(self, data: bytes, descriptors: list[int]) -> int:
+        """Have the spare process become the worker; returns its pid. Raises OSError."""
+        for _ in range(2):
+            pid, door = self._spare or self.fork_spare()
+            self._spare = None
+            with door:
+                try:
+                    socket.send_fds(door, [data], descriptors)
+                except BrokenPipeError:
+                    continue  # the spare was killed meanwhile
             self._workers.add(pid)
             return pid
-        process.run(fork, parent, channel_fd, output_fd)
+        raise BrokenPipeError(errno.EPIPE, "forked processes end at once")
+
+    def fork_spare(self) -> tuple[int, socket.socket]:
+        """Fork the next worker ahead of its need: the first call of a revision then does not wait for it."""
+        door, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            process.run(parent, inner)
+        inner.close()
+        self._spare = pid, door
+        return self._spare
 
     def reap(self) -> None:
         """Collect who exited; what a worker left running dies with it."""
@@ -166,8 +186,11 @@ class Zygote:
                 return
             if pid == 0:
                 return
+            if self._spare is not None and pid == self._spare[0]:
+                self._spare[1].close()
+                self._spare = None
             if pid not in self._workers:
-                continue  # an orphan of a worker, which came here because this process is a subreaper
+                continue  # a spare, or an orphan of a worker, which came here because this process is a subreaper
             self._workers.discard(pid)
             self.kill_strays(pid)
             self.send(wire.Exited(pid, os.waitstatus_to_exitcode(status)))
@@ -175,8 +198,9 @@ class Zygote:
     def kill_strays(self, group: int) -> None:
         """Kill what a dead worker started: its process group, and orphans that fell to us."""
         linux.kill_group(group)
+        spare = self._spare[0] if self._spare is not None else 0
         for pid in linux.children():
-            if pid not in self._workers:
+            if pid not in self._workers and pid != spare:
                 linux.kill(pid)
 
     def end(self) -> NoReturn:
