@@ -142,6 +142,8 @@ class Worker(asyncio.Protocol):
         except wire.WireError as exc:
             log.error("worker_broke_protocol", function=self.function, revision=self.revision[:8], error=str(exc))
             self.kill(f"the worker broke the wire protocol: {exc}")
+            if self._transport is not None:
+                self._transport.abort()  # what else it sent is of no use, and would be read until it is dead
 
     def _on_frame(self, frame: wire.FromWorker) -> None:
         if isinstance(frame, wire.Lines):
