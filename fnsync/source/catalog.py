@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,11 +107,15 @@ class Catalog:
             return
         real = "/".join(parts)
         yield real
-        for link, target in self._tree.listing.links.items():
-            if real == target or real.startswith(target + "/"):
-                yield link + real[len(target) :]
-            elif target.startswith(real + "/"):
+        links = self._tree.listing.links
+        if os.path.islink(self._root / real) or any(link == real or link.startswith(real + "/") for link in links):
+            yield from links  # one link may lead through another
+            return
+        for link, target in links.items():
+            if target.startswith(real + "/") or (link in self._tree.refused and _is_at(real, target)):
                 yield link
+            elif _is_at(real, target):
+                yield link + real[len(target) :]
 
     def _stale(self) -> list[str]:
         """The units with a file whose stamp is not the one it was read with."""
@@ -209,6 +214,10 @@ def _dependencies(unit: Unit) -> set[str]:
     """
     folder, _, name = unit.path.rpartition("/")
     return {*unit.stamps, *([folder] if name == MAIN and folder else [])}
+
+
+def _is_at(path: str, place: str) -> bool:
+    return path == place or path.startswith(place + "/") or place == "."
 
 
 def _discard(index: dict[_K, set[str]], key: _K, path: str) -> None:

@@ -6,10 +6,10 @@ import ast
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from fnsync.model import Import
-from fnsync.source.syntax import Function
+from fnsync.source.syntax import Function, blocks
 
 Origin = Literal["local", "shared", "standard", "third_party"]
 
@@ -58,22 +58,29 @@ def _origin(item: Imported, helpers: frozenset[str], shared: frozenset[str]) -> 
 
 
 def _imports(module: ast.Module) -> Iterator[Imported]:
-    pending: list[tuple[ast.AST, bool]] = [(module, False)]
+    pending: list[tuple[ast.stmt, bool]] = [(statement, False) for statement in module.body]
     while pending:
         node, guarded = pending.pop()
         if isinstance(node, ast.Import):
             yield from (Imported(alias.name, node.lineno, guarded) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from _from(node, guarded)
-        elif isinstance(node, ast.If) and _is_type_checking(node.test):
-            pending.extend((child, True) for child in node.body)
-            pending.extend((child, guarded) for child in node.orelse)
-        elif isinstance(node, ast.Try | ast.TryStar) and any(map(_catches_import, node.handlers)):
-            pending.extend((child, True) for child in node.body)
-            pending.extend((child, guarded) for child in (*node.handlers, *node.orelse, *node.finalbody))
-        elif not isinstance(node, ast.expr):  # no expression holds a statement
-            inner = guarded or isinstance(node, Function)
-            pending.extend((child, inner) for child in ast.iter_child_nodes(node))
+        else:
+            pending.extend((child, guarded or put_off) for child, put_off in _inner(node))
+
+
+def _inner(node: ast.stmt) -> Iterator[tuple[ast.stmt, bool]]:
+    """The statements right inside one, and whether an import there may fail or is put off."""
+    is_put_off = isinstance(node, Function)
+    body = len(node.body) if _spares_body(node) else 0
+    for index, child in enumerate(blocks(node)):
+        yield child, is_put_off or index < body  # the body comes first
+
+
+def _spares_body(node: ast.stmt) -> TypeGuard[ast.If | ast.Try | ast.TryStar]:
+    if isinstance(node, ast.If):
+        return _is_type_checking(node.test)
+    return isinstance(node, ast.Try | ast.TryStar) and any(map(_catches_import, node.handlers))
 
 
 def _from(node: ast.ImportFrom, guarded: bool) -> Iterator[Imported]:

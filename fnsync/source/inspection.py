@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from fnsync.model import CLASS_KINDS, Handler, Inspection, Kind, Problem, ValvesField
+from fnsync.model import CLASS_KINDS, Handler, Import, Inspection, Kind, Problem, ValvesField
 from fnsync.source import imports, syntax, valves
 from fnsync.source.syntax import Bound, Function, Scopes, Text, statements
 
@@ -32,10 +32,12 @@ def inspect(text: str, path: str, *, helpers: frozenset[str], shared: frozenset[
 
     Raises SourceError (code `syntax`) for what Python does not parse.
     """
-    return inspect_tree(syntax.tree(text, path), text, helpers=helpers, shared=shared)
+    module = syntax.tree(text, path)
+    found = imports.classified(imports.imported(module), helpers, shared)
+    return inspect_tree(module, text, found)
 
 
-def inspect_tree(module: ast.Module, text: str, *, helpers: frozenset[str], shared: frozenset[str]) -> Inspection:
+def inspect_tree(module: ast.Module, text: str, imported: tuple[Import, ...]) -> Inspection:
     """As `inspect`, for a text that is parsed already."""
     scopes = Scopes(module)
     kind, definition, owner = _function_class(scopes)
@@ -44,10 +46,10 @@ def inspect_tree(module: ast.Module, text: str, *, helpers: frozenset[str], shar
         kind=kind,
         class_line=None if definition is None else definition.lineno,
         classes=tuple(item.name for item in statements(module.body) if isinstance(item, ast.ClassDef)),
-        handlers=() if owner is None else tuple(_handlers(owner, scopes)),
+        handlers=() if owner is None else tuple(_handlers(owner, scopes, source)),
         valves=None if owner is None else _valves("Valves", owner, kind, scopes, source),
         user_valves=None if owner is None else _valves("UserValves", owner, kind, scopes, source),
-        imports=imports.classified(imports.imported(module), helpers, shared),
+        imports=imported,
     )
 
 
@@ -87,15 +89,15 @@ def _made_by(factory: Function, scopes: Scopes) -> ast.ClassDef | None:
     return None
 
 
-def _handlers(owner: ast.ClassDef, scopes: Scopes) -> Iterator[Handler]:
+def _handlers(owner: ast.ClassDef, scopes: Scopes, text: Text) -> Iterator[Handler]:
     for name, bound in scopes.inherited(owner).items():
         if name in HANDLERS:
             method = scopes.resolve(bound, owner)
             if isinstance(method, Function | ast.Lambda):
-                yield _handler(name, method)
+                yield _handler(name, method, text)
 
 
-def _handler(name: str, method: Function | ast.Lambda) -> Handler:
+def _handler(name: str, method: Function | ast.Lambda, text: Text) -> Handler:
     arguments = method.args
     positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
     if not _is_static(method):
@@ -104,7 +106,7 @@ def _handler(name: str, method: Function | ast.Lambda) -> Handler:
         name=name,
         line=method.lineno,
         is_async=isinstance(method, ast.AsyncFunctionDef),
-        is_generator=_yields(method),
+        is_generator=text.says(method, b"yield") and _yields(method),
         parameters=(*positional, *(argument.arg for argument in arguments.kwonlyargs)),
         var_keyword=arguments.kwarg is not None,
     )

@@ -106,6 +106,8 @@ class _Attempt:
     #: What is wrong, the gravest first.
     problems: list[Problem] = field(default_factory=list)
     helpers: frozenset[str] = frozenset()
+    shared: set[str] = field(default_factory=set)
+    imported: tuple[Imported, ...] = ()
     total_bytes: int = 0
 
     def run(self) -> Reading:
@@ -190,10 +192,9 @@ class _Attempt:
 
     def _read_shared(self, asking: list[tuple[_Module, str, int]], source: ast.Module | None) -> None:
         """The shared modules that the function's files import, and those that these import."""
-        own = [] if source is None else [(_Module(imports.imported(source)), revisions.ENTRY, 0)]
-        pending = [*own, *asking]
+        self.imported = () if source is None else imports.imported(source)
+        pending = [(_Module(self.imported), revisions.ENTRY, 0), *asking]
         self._note_broken_helpers(pending)
-        self.shared: set[str] = set()
         seen: set[str] = set()
         while pending:
             module, place, depth = pending.pop()
@@ -237,7 +238,8 @@ class _Attempt:
         found = Inspection()
         own: list[Problem] = []
         if module is not None:
-            found = inspection.inspect_tree(module, text, helpers=self.helpers, shared=frozenset(self.shared))
+            origins = imports.classified(self.imported, self.helpers, frozenset(self.shared))
+            found = inspection.inspect_tree(module, text, origins)
             if found.kind is None:
                 own.append(inspection.no_class(found, self.path))
         try:

@@ -57,6 +57,10 @@ class Text:
         normal = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
         self._lines = [line.encode() for line in normal.split("\n")]
 
+    def says(self, node: ast.stmt | ast.expr, word: bytes) -> bool:
+        """Whether a word is on the lines of a node; cheaper than looking through its tree."""
+        return any(word in line for line in self._lines[node.lineno - 1 : node.end_lineno])
+
     def segment(self, node: ast.expr) -> str:
         """The node's source text on one line."""
         first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
@@ -78,10 +82,11 @@ def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
             continue
         yield statement
         if not isinstance(statement, Function | ast.ClassDef):
-            pending.append(_blocks(statement))
+            pending.append(blocks(statement))
 
 
-def _blocks(statement: ast.stmt) -> Iterator[ast.stmt]:
+def blocks(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """The statements right inside a statement."""
     for name in ("body", "handlers", "cases", "orelse", "finalbody"):
         for item in getattr(statement, name, ()):
             if isinstance(item, ast.stmt):
