@@ -353,7 +353,7 @@ def perform(root: Path, operation: tuple[str, str, str]) -> set[str]:
     return {path, other}
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(OPERATIONS, st.sampled_from(["paths", "paths", "wait", "all", "restart"])), max_size=14))
 def test_after_any_operations_the_catalog_equals_a_new_one(steps: list[tuple[tuple[str, str, str], str]]) -> None:
     with TemporaryDirectory() as folder:
