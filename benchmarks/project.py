@@ -1,0 +1,249 @@
+"""Projects of a given size: a git working tree with that many functions, all in one commit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+#: Chunks of the streaming pipes.
+CHUNKS = 200
+SAMPLES = Path(__file__).resolve().parent.parent / "functions"
+
+CONFIGURATION = "functions: functions\ndata: .fnsync\n"
+
+STREAMING = f'''"""
+title: Chunks
+"""
+
+
+class Pipe:
+    async def pipe(self, body: dict):
+        for number in range({CHUNKS}):
+            yield f"word {{number}} "
+'''
+
+PLAIN_STREAMING = STREAMING.replace("async def", "def").replace("title: Chunks", "title: Plain chunks")
+
+#: The function that is changed while the time is taken.
+EDITED = '''"""
+title: Edited
+description: Answers with the version that it is.
+"""
+
+from pydantic import BaseModel
+
+
+class Pipe:
+    class Valves(BaseModel):
+        prefix: str = "version"
+
+    def __init__(self):
+        self.valves = self.Valves()
+
+    async def pipe(self, body: dict) -> str:
+        return f"{{self.valves.prefix}} {version};"
+'''
+
+SHARED = '''"""What some of the functions share."""
+
+
+def last(body: dict) -> str:
+    return body["messages"][-1]["content"] if body.get("messages") else ""
+'''
+
+ASYNC_PIPE = '''"""
+title: Pipe {number}
+description: Counts words, scaled. Number {number} of its kind.
+version: 1.{number}.0
+"""
+
+from pydantic import BaseModel, Field
+
+
+class Pipe:
+    class Valves(BaseModel):
+        factor: int = Field(default={number}, description="What the count is multiplied with.")
+        label: str = "words"
+
+    def __init__(self):
+        self.valves = self.Valves()
+
+    async def pipe(self, body: dict, __user__: dict) -> str:
+        words = body["messages"][-1]["content"].split()
+        return f"{{len(words) * self.valves.factor}} {{self.valves.label}}"
+'''
+
+SYNC_PIPE = '''"""
+title: Turn {number}
+author: Ada
+requirements:
+"""
+
+import re
+
+from _shared import last
+
+PATTERN = re.compile(r"\\w{{{width},}}")
+
+
+class Pipe:
+    def pipe(self, body: dict) -> str:
+        return " ".join(reversed(PATTERN.findall(last(body)))) + " {number}"
+'''
+
+GENERATOR_PIPE = '''"""
+---
+title: Letters {number}
+description: >
+  Says it letter by letter.
+---
+"""
+
+from pydantic import BaseModel
+
+from _shared import last
+
+
+class Pipe:
+    class Valves(BaseModel):
+        separator: str = "-"
+
+    def __init__(self):
+        self.valves = self.Valves()
+
+    def pipe(self, body: dict):
+        for letter in last(body):
+            yield letter + self.valves.separator
+        yield "{number}"
+'''
+
+MANIFOLD = '''"""
+title: Family {number}
+"""
+
+
+class Pipe:
+    def __init__(self):
+        self.name = "family {number}: "
+
+    def pipes(self):
+        return [{{"id": name, "name": name.title()}} for name in ("small", "large")]
+
+    async def pipe(self, body: dict) -> dict:
+        return {{"choices": [{{"message": {{"role": "assistant", "content": body["model"]}}}}]}}
+'''
+
+FILTER = '''"""
+title: Filter {number}
+"""
+
+from pydantic import BaseModel, Field
+
+
+class Filter:
+    class Valves(BaseModel):
+        priority: int = 0
+        limit: int = Field(default={number}, ge=0)
+
+    class UserValves(BaseModel):
+        on: bool = True
+
+    def __init__(self):
+        self.valves = self.Valves()
+
+    def inlet(self, body: dict, __user__: dict | None = None) -> dict:
+        body["messages"] = body["messages"][-self.valves.limit or 1 :]
+        return body
+
+    async def outlet(self, body: dict) -> dict:
+        return body
+'''
+
+#: Name and source of each kind; the kinds take turns.
+KINDS = (
+    ("count", ASYNC_PIPE),
+    ("turn", SYNC_PIPE),
+    ("letters", GENERATOR_PIPE),
+    ("filter", FILTER),
+    ("count", ASYNC_PIPE),
+    ("turn", SYNC_PIPE),
+    ("family", MANIFOLD),
+    ("filter", FILTER),
+)
+
+SETTINGS = {
+    "count": "valves:\n  label: words of {number}\nlimits: {{timeout: 20s}}\n",
+    "letters": "valves:\n  separator: _\n",
+    "filter": "global: false\nmodels: [echo]\nvalves:\n  limit: 4\n",
+}
+
+
+def word(number: int) -> str:
+    """The text of a streaming pipe's chunk."""
+    return f"word {number} "
+
+
+def edited(version: int) -> str:
+    """The source of a version of `edited`."""
+    return EDITED.replace("{{", "{").replace("}}", "}").replace("{version}", str(version))
+
+
+class Project:
+    """`count` functions under `root`: `only` and generated ones. Their ids are in `pipes`, `filters` apart."""
+
+    def __init__(self, root: Path, count: int, only: tuple[str, ...]) -> None:
+        self.root = root
+        self.count = count
+        self.functions = root / "functions"
+        self.data = root / ".fnsync"
+        #: Generated pipes that are one model each.
+        self.pipes: list[str] = []
+        self.functions.mkdir(parents=True)
+        (root / "fnsync.yaml").write_text(CONFIGURATION, encoding="utf-8")
+        (root / ".gitignore").write_text(".fnsync/\n", encoding="utf-8")
+        for name in only:
+            self._write(f"{name}.py", named_source(name))
+        if count > len(only):
+            self._write("_shared.py", SHARED)
+        for number in range(count - len(only)):
+            self._generate(number)
+        self._commit()
+
+    def _generate(self, number: int) -> None:
+        kind, source = KINDS[number % len(KINDS)]
+        id = f"{kind}_{number:04}"
+        # Some in a folder of their own, some in folders that only sort.
+        folder = f"{id}/main" if number % 10 == 9 else f"team_{number % 7}/{id}" if number % 3 == 0 else id
+        self._write(f"{folder}.py", source.format(number=number, width=number % 5 + 1))
+        if number % 2 == 0 and kind in SETTINGS:
+            self._write(f"{folder}.yaml", SETTINGS[kind].format(number=number))
+        if kind in ("count", "turn", "letters"):
+            self.pipes.append(id)
+
+    def _write(self, path: str, text: str) -> None:
+        file = self.functions / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def _commit(self) -> None:
+        author = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+        for arguments in (("init", "--quiet"), ("add", "."), (*author, "commit", "--quiet", "-m", "Generated")):
+            subprocess.run(["git", *arguments], cwd=self.root, check=True)
+
+    def save(self, name: str, text: str) -> None:
+        """Write a source as an editor does: beside it, then renamed over it."""
+        fresh = self.functions / f".{name}.py.tmp"
+        fresh.write_text(text, encoding="utf-8")
+        fresh.rename(self.functions / f"{name}.py")
+
+    def forget(self) -> None:
+        """Remove all that servers keep."""
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+def named_source(name: str) -> str:
+    """The source of a function that the measurements call by name."""
+    if name == "echo":
+        return (SAMPLES / "echo.py").read_text(encoding="utf-8")
+    return {"chunks": STREAMING, "plain_chunks": PLAIN_STREAMING, "edited": edited(0)}[name]
