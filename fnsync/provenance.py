@@ -22,6 +22,7 @@ class Provenance:
         self._root = root
         self._touches: Mapping[str, Touch] | None = None
         self._remembered: dict[FunctionId, Touch] = {}
+        self._outdated = False
 
     def restore(self, rows: Iterable[FunctionRow], head: str | None) -> None:
         """Begin with the index's columns, which were computed at `head`."""
@@ -36,21 +37,20 @@ class Provenance:
             return self._remembered.get(unit.id)
         return touch_of(unit, self._touches)
 
+    def files_changed(self) -> None:
+        """What the index remembers goes by id, and may be of another file now: the next refresh asks git."""
+        self._outdated = self._touches is None
+
     async def refresh(self) -> bool:
         """Look at HEAD, and read what came since. Returns whether anything changed. Raises RepositoryError."""
         worktree = self._worktree
         if worktree is None:
             return False
         head = worktree.head()
-        if head == self.head:
+        if head == self.head and not self._outdated:
             return False
+        self._outdated = False
         since = self.head if self._touches is not None else None
         self._touches = await asyncio.to_thread(touches, worktree, self._root, since, self._touches or {})
         self.head = head
         return True
-
-    async def complete(self) -> None:
-        """Have git's word for every path, where only the index's was known: a new function may be in old commits."""
-        if self._touches is None and self._worktree is not None and self._worktree.head() is not None:
-            self.head = None
-            await self.refresh()

@@ -240,6 +240,8 @@ class Reconciler:
         self._drop(gone, outcome)
         if changes.read or changes.removed:
             self._writer.files(changes.read.values(), changes.removed)
+        if changes.ids:
+            self._provenance.files_changed()
         if ids:
             self._writer.functions(ids)
         return [task for task in loads if task is not None]

@@ -89,6 +89,8 @@ class Service:
         config = self.config
         config.functions.mkdir(parents=True, exist_ok=True)
         config.data.mkdir(parents=True, exist_ok=True)
+        # Tokens and copies of everything: never for git, whatever the project's own .gitignore says.
+        (config.data / ".gitignore").write_text("*\n", encoding="ascii")
         self._lock = lock(config.data)
         # First, since its imports take the longest; they run beside all that follows.
         await self.executor.start()
