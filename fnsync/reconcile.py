@@ -217,9 +217,10 @@ class Reconciler:
 
     async def reconcile(self, paths: Collection[str] | None) -> None:
         """Look at `paths` (None: at everything) and act on what changed; returns when the loads are under way."""
-        outcome = _Outcome(changed=tuple(sorted(paths or ())))
+        outcome = _Outcome()
         async with self._turn:
             changes = await asyncio.to_thread(self._catalog.refresh, paths)
+            outcome.changed = _told(paths, changes)
             loads = self._take(changes, changes.ids, outcome)
         self._spawn(self._finish(loads, outcome))
 
@@ -352,6 +353,9 @@ class Reconciler:
         await asyncio.to_thread(self._snapshots.record_good, good_of(live))
 
     def _go_live(self, standing: Standing, live: LiveFunction) -> None:
+        touch = self._provenance.touch(standing.unit)
+        if touch is not None:  # git may have answered while the revision was loading
+            live = replace(live, commit=touch.commit, updated_at=touch.updated_at)
         self._standings[live.id] = Standing(standing.unit, standing.rivals, live)
         self._registry.publish(self._registry.world.changed({live.id: live}))
         self._executor.retire(live.id, keep=live.revision)
@@ -360,10 +364,11 @@ class Reconciler:
 
     def _failed(self, standing: Standing, exc: Exception, outcome: _Outcome) -> None:
         id, problem = standing.unit.id, problem_of(exc, standing.unit)
+        known = self._retries.get(id, (0,))[0] > 1
         self._standings[id] = replace(standing, problem=problem)
         outcome.failed.append((id, problem))
         serves = standing.live.revision[:8] if standing.live is not None else None
-        log.warning("function_failed", function=id, problem=str(problem), serves=serves)
+        (log.debug if known else log.warning)("function_failed", function=id, problem=str(problem), serves=serves)
         self._writer.functions([id])
         self._plan_retry(id)
 
@@ -454,6 +459,12 @@ async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _told(paths: Collection[str] | None, changes: Changes) -> tuple[str, ...]:
+    """The changed paths to name to people: without the temporary files of editors."""
+    known = {path for reading in changes.read.values() for path in reading.unit.stamps} | changes.removed
+    return tuple(sorted(known & set(paths) if paths is not None else changes.read.keys() | changes.removed))
 
 
 def _rivals(claims: Iterable[Unit], chosen: Unit) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ log = structlog.get_logger("fnsync.function")
 
 
 def configure(*, quiet: bool) -> None:
-    """Set up logging for this process. `quiet`: warnings only, since reloads are told in another way."""
-    level = logging.WARNING if quiet else logging.INFO
+    """Set up logging for this process. `quiet`: errors only, since reloads are told in another way."""
+    level = logging.ERROR if quiet else logging.INFO
     terminal = sys.stderr.isatty()
     renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(

@@ -310,14 +310,12 @@ async def _announce(service: Service, url: str, token: AdminToken) -> None:
 
 def announce(service: Service, url: str, token: AdminToken) -> None:
     """Print where the server is, how to get in, and a command that works."""
-    model = next(
-        (
-            id
-            for id, live in service.registry.world.functions.items()
-            if live.kind == "pipe" and not live.manifest.manifold
-        ),
-        next(iter(service.reconciler.standings), "echo"),
+    pipes = sorted(
+        id
+        for id, live in service.registry.world.functions.items()
+        if live.active and live.kind == "pipe" and not live.manifest.manifold
     )
+    model = "echo" if "echo" in pipes or not pipes else pipes[0]
     shown = token.text if token.generated else "$FNSYNC_ADMIN_TOKEN"
     body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
     lines = [

@@ -16,10 +16,12 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 import pytest
+
+from fnsync.store.state import State
 
 ADMIN_TOKEN = "test-admin-token"
 START_S = 60.0
@@ -164,6 +166,19 @@ class Server:
     def gone(self, id: str) -> None:
         wait_for(f"the end of {id}", lambda: self.function(id) is None)
 
+    # ---- users ----
+
+    def add_token(self, role: Literal["admin", "user", "pending"] = "user", email: str | None = None) -> str:
+        """Make a user with that role, unless there is one of that address, and a token of theirs."""
+        email = email or f"{role}@example.org"
+        state = State.open(f"sqlite:///{self.data / 'state.sqlite3'}")
+        try:
+            user = next((user for user in state.users() if user.email == email), None)
+            user = user or state.add_user(name=role.title(), email=email, role=role)
+            return state.add_token(user.id, "test")[1]
+        finally:
+            state.close()
+
     # ---- the end ----
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
@@ -221,6 +236,13 @@ def server(session_server: Server, request: pytest.FixtureRequest) -> Server:
 def client(server: Server) -> Iterator[httpx.Client]:
     """A client of `server` with the admin's token."""
     with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def user_client(server: Server) -> Iterator[httpx.Client]:
+    """A client of `server` with the token of a user who is no admin."""
+    with server.client(server.add_token("user")) as client:
         yield client
 
 

@@ -17,7 +17,6 @@ import httpx
 import pytest
 import yaml
 
-from fnsync.store.state import State
 from tests.conftest import WAIT_S, Project, Server, wait_for
 
 DATA = Path(__file__).parent / "data" / "wire"
@@ -350,13 +349,7 @@ class Replay:
 
     def token(self, who: str) -> str:
         if who not in self._tokens:
-            state = State.open(f"sqlite:///{self.server.data / 'state.sqlite3'}")
-            try:
-                user = next((u for u in state.users() if u.email == f"{who}@example.com"), None)
-                user = user or state.add_user(name=who.title(), email=f"{who}@example.com")
-                self._tokens[who] = state.add_token(user.id, "replay")[1]
-            finally:
-                state.close()
+            self._tokens[who] = self.server.add_token(email=f"{who}@example.com")
         return self._tokens[who]
 
 

@@ -146,9 +146,13 @@ class Bench:
     def log(self, id: str = "probe") -> list[str]:
         return [line.text for line in self.executor.logs.tail(id)]
 
-    def pids(self, id: str = "probe") -> list[int]:
-        """The worker processes of a function."""
-        return [pid for pid, (worker, _, _) in self.executor._workers.items() if worker.function == id]
+    def pids(self, function: LiveFunction) -> list[int]:
+        """The worker processes of a revision."""
+        return [
+            pid
+            for pid, (worker, _, _) in self.executor._workers.items()
+            if (worker.function, worker.revision) == (function.id, function.revision)
+        ]
 
 
 def invocation(

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fnsync.errors import (
+    BodyTooLarge,
     FnsyncError,
     FunctionError,
     FunctionRaised,
@@ -116,21 +117,29 @@ class RunningCall:
     # ---- for the pool ----
 
     def begin(self, worker: Worker, timeout_s: float) -> None:
-        """Hand the call to a worker."""
+        """Hand the call to a worker. Raises BodyTooLarge; the worker then knows nothing of it."""
         invocation = self._invocation
+        frame = wire.Call(
+            self.id,
+            invocation.handler,
+            invocation.body,
+            invocation.stream,
+            msgspec.json.encode(invocation.context) if invocation.context else b"",
+            dict(invocation.user_valves),
+            invocation.events,
+        )
+        try:
+            worker.send(frame)
+        except wire.WireError as exc:
+            raise BodyTooLarge(f"the request cannot be handed to {self.function}: {exc}") from exc
         self._worker = worker
         worker.add_call(self)
-        worker.send(
-            wire.Call(
-                self.id,
-                invocation.handler,
-                invocation.body,
-                invocation.stream,
-                msgspec.json.encode(invocation.context) if invocation.context else b"",
-                dict(invocation.user_valves),
-            )
-        )
         self._limit = asyncio.get_running_loop().call_later(timeout_s, self._on_time_limit, timeout_s)
+
+    def abandon(self) -> None:
+        """No worker got the call: give its place back."""
+        self._ended = True
+        self._release_once()
 
     def leave(self) -> None:
         """The caller is done with the call; what still runs is cancelled in the worker.
@@ -175,9 +184,6 @@ class RunningCall:
             case wire.Failure():
                 self._fail(error_of(self.function, frame))
                 self._finish()
-            case wire.Event():
-                if self._invocation.events and self._invocation.stream:
-                    self._add([b'{"event":' + frame.data + b"}"])
             case wire.Ask():
                 if self._worker is not None:
                     self._worker.send(wire.Answer(self.id, frame.ask, NOBODY_ANSWERS))

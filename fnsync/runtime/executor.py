@@ -361,7 +361,11 @@ class CallContext:
         pool = executor.pool(function)
         worker = await pool.acquire()
         call = self._call = RunningCall(executor.next_id(), function.id, self._invocation, pool.release)
-        call.begin(worker, pool.limits.timeout_s)
+        try:
+            call.begin(worker, pool.limits.timeout_s)
+        except BaseException:
+            call.abandon()
+            raise
         return call
 
     async def __aexit__(

@@ -16,7 +16,7 @@ MAX_FRAME_BYTES = 128 * 1024 * 1024
 #: How many bytes of chunks a stream may have under way before its reader has taken them.
 STREAM_WINDOW_BYTES = 256 * 1024
 #: Raised whenever a frame changes; worker and server must agree.
-PROTOCOL = 1
+PROTOCOL = 2
 
 HEADER_BYTES = 4
 
@@ -111,6 +111,8 @@ class Call(Frame, frozen=True, array_like=True, tag=12):
     context: bytes
     #: Stored values of the caller's UserValves.
     user_valves: dict[str, Any]
+    #: Whether what the function emits is wanted: then it stands among a stream's items as `{"event": …}`.
+    events: bool = False
 
 
 class Cancel(Frame, frozen=True, array_like=True, tag=13):
@@ -207,13 +209,6 @@ class Failure(Frame, frozen=True, array_like=True, tag=25):
     traceback: list[str] = []
 
 
-class Event(Frame, frozen=True, array_like=True, tag=26):
-    """What a function emits through `__event_emitter__`, JSON."""
-
-    id: int
-    data: bytes
-
-
 class Ask(Frame, frozen=True, array_like=True, tag=27):
     """What a function asks the client through `__event_call__`, JSON; waits for an Answer."""
 
@@ -267,7 +262,7 @@ class DescribedHandler(msgspec.Struct, frozen=True):
 ToZygote = Fork
 FromZygote = ZygoteReady | Forked | Exited
 ToWorker = Describe | Configure | Call | Cancel | Credit | Answer
-FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Event | Ask | Lines
+FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Ask | Lines
 
 _encoder = msgspec.msgpack.Encoder()
 

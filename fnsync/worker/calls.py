@@ -12,6 +12,9 @@ from fnsync.worker import results
 from fnsync.worker.channel import Channel
 from fnsync.worker.faults import Fault
 
+#: The largest item of a stream, in characters or bytes; a frame holds the window and one such item.
+ITEM_CHARACTERS = 32 * 1024 * 1024
+
 
 class Cancelled(Exception):
     """The server ended this call."""
@@ -26,6 +29,9 @@ class ActiveCall:
         self.stream = frame.stream
         self.task: asyncio.Task[None] | None = None
         self.cancelled = False
+        #: Whether the server was told that a stream begins.
+        self.begun = False
+        self._wants_events = frame.stream and frame.events
         self._loop = loop
         self._channel = channel
         self._items: list[str | bytes] = []
@@ -54,8 +60,28 @@ class ActiveCall:
 
     # ---- items ----
 
+    async def emit(self, event: bytes) -> None:
+        """Put an event, JSON, among the stream's items; it waits for the client as they do."""
+        if not self._wants_events:
+            return
+        if self._append(b'{"event":%b}' % event):
+            self._loop.call_soon_threadsafe(self.flush)
+        if self._credit > 0:
+            return
+        self.begin()  # else nobody reads, and credit never comes
+        if asyncio.get_running_loop() is self._loop:
+            await self._credited()
+        else:
+            self._wait_for_credit()
+
     def _append(self, item: str | bytes) -> bool:
-        """Take an item. Returns whether a flush must be scheduled."""
+        """Take an item. Returns whether a flush must be scheduled. Raises Fault."""
+        if len(item) > ITEM_CHARACTERS:
+            raise Fault(
+                "unrenderable",
+                f"an item of {len(item):,} characters is too long for a stream; {ITEM_CHARACTERS:,} are allowed",
+                hint="yield it in pieces",
+            )
         with self._lock:
             self._items.append(item)
             self._credit -= len(item)
@@ -71,10 +97,20 @@ class ActiveCall:
             items, self._items = self._items, []
             if items:
                 # Under the lock, so that two flushes cannot overtake each other.
-                self._channel.post_now(wire.Chunk(self.id, items))
+                self._post(items)
+
+    def _post(self, items: list[str | bytes]) -> None:
+        try:
+            self._channel.post_now(wire.Chunk(self.id, items))
+        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot carry
+            self._channel.post_now(wire.Chunk(self.id, [results.encodable(item) for item in items]))
 
     def begin(self, head: wire.Head | None = None) -> None:
-        self._channel.post_now(wire.Begin(self.id, head))
+        """Tell the server, once, that a stream begins."""
+        with self._lock:
+            if not self.begun:
+                self.begun = True
+                self._channel.post_now(wire.Begin(self.id, head))
 
     def end(self) -> None:
         self.flush()
@@ -84,7 +120,6 @@ class ActiveCall:
 
     def stream_here(self, iterator: Iterator[Any]) -> None:
         """Send a sync generator's items from this thread. Raises what it raises, Fault and Cancelled."""
-        begun = False
         try:
             for value in iterator:
                 if self.cancelled:
@@ -92,8 +127,7 @@ class ActiveCall:
                 item = results.to_item(value)
                 if item is None:
                     continue
-                if not begun:
-                    begun = True
+                if not self.begun:
                     self.begin()
                 if self._append(item):
                     self._loop.call_soon_threadsafe(self.flush)
@@ -104,8 +138,7 @@ class ActiveCall:
             if close is not None:
                 close()
             self.flush()
-        if not begun:
-            self.begin()
+        self.begin()
         self.end()
 
     def _wait_for_credit(self) -> None:
@@ -123,56 +156,55 @@ class ActiveCall:
             for value in iterator:
                 if self.cancelled:
                     raise Cancelled
-                self._take(joined, value)
+                joined.add(value)
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
         self._channel.post_now(joined.reply(self.id))
 
-    def _take(self, joined: results.Joined, value: Any) -> None:
-        event = joined.add(value)
-        if event is not None:
-            self._channel.post_now(wire.Event(self.id, event))
-
     # ---- on the loop ----
 
     async def stream_async(self, iterator: AsyncIterator[Any], head: wire.Head | None = None) -> None:
         """Send an async generator's items, or with `head` a response's own bytes."""
-        begun = False
         try:
             async for value in iterator:
                 item = _raw(value) if head is not None else results.to_item(value)
                 if item is None:
                     continue
-                if not begun:
-                    begun = True
+                if not self.begun:
                     self.begin(head)
                 if self._append(item):
                     self._loop.call_soon(self.flush)
-                while self._credit <= 0:
-                    self.flush()
-                    self._credit_event.clear()
-                    await self._credit_event.wait()
+                if self._credit <= 0:
+                    await self._credited()
         finally:
             await _close(iterator)
             self.flush()
-        if not begun:
-            self.begin(head)
+        self.begin(head)
         self.end()
+
+    async def _credited(self) -> None:
+        """Wait, on the loop, until the client has taken what was sent."""
+        while self._credit <= 0:
+            self.flush()
+            self._credit_event.clear()
+            await self._credit_event.wait()
 
     async def join_async(self, iterator: AsyncIterator[Any]) -> None:
         """Join an async generator's text."""
         joined = results.Joined()
         try:
             async for value in iterator:
-                self._take(joined, value)
+                joined.add(value)
         finally:
             await _close(iterator)
         self._channel.post_now(joined.reply(self.id))
 
     async def respond(self, response: Any) -> None:
         """Pass a Starlette response through as it is, then run its background task."""
+        if self.begun:
+            raise Fault("unrenderable", f"a {type(response).__name__} cannot follow events that were sent already")
         head = results.head_of(response)
         body = getattr(response, "body_iterator", None)
         if body is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from fnsync.runtime import wire
 
 READ_BYTES = 64 * 1024
-#: Unsent bytes above which output lines are dropped and emitters wait.
+#: Unsent bytes above which output lines are dropped.
 CROWDED_BYTES = 1024 * 1024
 
 
@@ -35,8 +35,6 @@ class Channel:
         self._unsent = bytearray()
         self._flushing = False
         self._waiting_to_write = False
-        self._drained = asyncio.Event()
-        self._drained.set()
         connection.setblocking(False)
         loop.add_reader(connection.fileno(), self._on_readable)
 
@@ -44,12 +42,6 @@ class Channel:
     def crowded(self) -> bool:
         """Whether the server reads slower than this worker writes."""
         return len(self._unsent) > CROWDED_BYTES
-
-    async def drained(self) -> None:
-        """Wait until the channel is not crowded."""
-        while self.crowded:
-            self._drained.clear()
-            await self._drained.wait()
 
     def post(self, frame: wire.Frame) -> None:
         """Send from the loop's thread, together with whatever else this turn sends."""
@@ -110,8 +102,6 @@ class Channel:
         if done:
             self._waiting_to_write = False
             self._loop.remove_writer(self._socket.fileno())
-        if not self.crowded:
-            self._drained.set()
 
     def _on_readable(self) -> None:
         try:

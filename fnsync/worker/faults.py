@@ -46,7 +46,7 @@ class Places:
             path = self.show(exc.filename)
             text = exc.text.rstrip("\n") if exc.text else None
             return wire.Failure(
-                call, code, type(exc).__name__, shortened(exc.msg), path, exc.lineno, exc.offset, text, None, []
+                call, code, type(exc).__name__, shortened(exc.msg or ""), path, exc.lineno, exc.offset, text, None, []
             )
         own = [
             (path, entry)
@@ -77,7 +77,9 @@ def message_of(exc: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
+    """The text, cut, without what UTF-8 cannot carry."""
+    text = text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def hint_for(exc: BaseException) -> str | None:

@@ -11,6 +11,8 @@ import time
 from collections import deque
 from contextvars import ContextVar
 
+import msgspec
+
 from fnsync.runtime import wire
 from fnsync.worker.channel import Channel
 
@@ -75,7 +77,15 @@ class Output:
             self._lines.clear()
             self._dropped = 0
             self._sent_at = time.time()
-        self._channel.post_now(frame)
+        try:
+            self._channel.post_now(frame)
+        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot carry
+            lines = [msgspec.structs.replace(line, text=encodable(line.text)) for line in frame.lines]
+            self._channel.post_now(wire.Lines(lines, frame.dropped))
+
+
+def encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Stream(io.TextIOBase):

@@ -80,6 +80,11 @@ def to_item(value: Any) -> str | bytes | None:
     raise unrenderable(value, "the generator yielded")
 
 
+def encodable(item: str | bytes) -> str | bytes:
+    """The item without halves of surrogate pairs, which UTF-8 cannot carry."""
+    return item.encode("utf-8", "replace").decode() if isinstance(item, str) else item
+
+
 def _decoded(value: bytes) -> str:
     try:
         return value.decode()
@@ -94,21 +99,19 @@ class Joined:
         self._texts: list[str] = []
         self._size = 0
 
-    def add(self, value: Any) -> bytes | None:
-        """Take one item. Returns the JSON of an event, which is no text. Raises Fault."""
+    def add(self, value: Any) -> None:
+        """Take one item; events are no text, and no plain answer has a place for them. Raises Fault."""
         if is_model(value):
             value = value.model_dump()
         if isinstance(value, dict):
-            if "event" in value:
-                return to_json(value["event"])
-            self._append(_content(value))
+            if "event" not in value:
+                self._append(_content(value))
         elif isinstance(value, bool | int | float):
             self._append(str(value))
         else:
             item = to_item(value)
             if isinstance(item, str):
                 self._append(item)
-        return None
 
     def _append(self, text: str) -> None:
         self._texts.append(text)

@@ -9,7 +9,8 @@ import inspect
 import os
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -53,6 +54,9 @@ class Session:
         self._signatures: dict[str, arguments.Signature] = {}
         self._function: loader.Function | None = None
         self._places = Places("/", {})
+        #: Whether this process is one that the function forked.
+        self._is_copy = False
+        os.register_at_fork(after_in_child=self._on_forked)
 
     @classmethod
     async def run(cls, connection: socket.socket) -> None:
@@ -61,6 +65,9 @@ class Session:
         session._output.install()
         session._channel.post(wire.Hello(wire.PROTOCOL, os.getpid()))
         await session._loop.create_future()
+
+    def _on_forked(self) -> None:
+        self._is_copy = True
 
     def _on_lost(self) -> None:
         # At once: nobody is left to receive anything, and function code must not run on unseen.
@@ -101,7 +108,7 @@ class Session:
         self._threads.most = max(self._threads.most, frame.threads)
         function = self._function
 
-        def configure() -> None:
+        def configure() -> None:  # in a thread of its own: the pool's may all be busy with calls
             try:
                 if function is not None:
                     function.configure(frame.valves)
@@ -109,7 +116,7 @@ class Session:
             except BaseException as exc:  # validators are function code
                 self._channel.post_now(self._places.failure(frame.id, "valves", exc))
 
-        self._threads.submit(configure)
+        threading.Thread(target=configure, name="configure", daemon=True).start()
 
     # ---- calls ----
 
@@ -120,15 +127,18 @@ class Session:
             if self._function is None:
                 raise Fault("load", "nothing is loaded")
             handler = self._function.handler(frame.handler)
-        except Fault as fault:
-            self._fail(call, fault)
+        except BaseException as exc:  # a property is function code as well
+            self._fail(call, exc)
             return
         if _runs_on_loop(handler):
-            context = contextvars.copy_context()
-            context.run(current_call.set, call.id)
-            call.task = self._loop.create_task(self._run_async(call, frame, handler), context=context)
+            self._on_loop(call, lambda: self._run_async(call, frame, handler))
         else:
             self._in_thread(call, lambda: self._run_sync(call, frame, handler))
+
+    def _on_loop(self, call: ActiveCall, work: Callable[[], Awaitable[bool]]) -> None:
+        context = contextvars.copy_context()
+        context.run(current_call.set, call.id)
+        self._loop.create_task(self._guard(call, work), context=context)
 
     def _in_thread(self, call: ActiveCall, work: Callable[[], None]) -> None:
         context = contextvars.copy_context()
@@ -139,10 +149,17 @@ class Session:
         try:
             value = handler(**self._arguments(frame, handler)) if callable(handler) else handler
             if _needs_loop(value):
-                self._loop.call_soon_threadsafe(self._continue_async, call, value)
+                self._loop.call_soon_threadsafe(self._on_loop, call, lambda: self._finish_async(call, value))
                 return
-            self._finish_sync(call, value)
         except BaseException as exc:  # SystemExit of a function ends its call, not the process
+            self._fail(call, exc)
+        else:
+            self._finish_in_thread(call, value)
+
+    def _finish_in_thread(self, call: ActiveCall, value: Any) -> None:
+        try:
+            self._finish_sync(call, value)
+        except BaseException as exc:
             self._fail(call, exc)
         else:
             self._done(call)
@@ -151,7 +168,10 @@ class Session:
         if call.handler != "pipe":
             self._channel.post_now(_generic_reply(call.id, value))
         elif (reply := results.plain_reply(call.id, value)) is not None:
-            self._channel.post_now(reply)
+            if call.begun:  # by its events
+                call.stream_here(iter((value,)))
+            else:
+                self._channel.post_now(reply)
         elif hasattr(value, "__next__"):
             if call.stream:
                 call.stream_here(value)
@@ -160,30 +180,28 @@ class Session:
         else:
             raise results.unrenderable(value, f"`{call.handler}` returned")
 
-    def _continue_async(self, call: ActiveCall, value: Any) -> None:
-        context = contextvars.copy_context()
-        context.run(current_call.set, call.id)
-        call.task = self._loop.create_task(self._guard(call, self._finish_async(call, value)), context=context)
-
-    async def _run_async(self, call: ActiveCall, frame: wire.Call, handler: Any) -> None:
-        async def work() -> None:
-            if len(frame.body) > LARGE_BODY_BYTES:
-                values = await asyncio.to_thread(self._arguments, frame, handler)
-            else:
-                values = self._arguments(frame, handler)
-            await self._finish_async(call, handler(**values))
-
-        await self._guard(call, work())
-
-    async def _guard(self, call: ActiveCall, work: Any) -> None:
+    async def _guard(self, call: ActiveCall, work: Callable[[], Awaitable[bool]]) -> None:
+        """Run a call's task. `work` returns whether the call is over; else a thread goes on with it."""
+        # Known to the call only from here on: a task that is cancelled before it begins answers nothing.
+        call.task = asyncio.current_task()
         try:
-            await work
+            if call.cancelled:
+                raise Cancelled
+            over = await work()
         except BaseException as exc:  # what ends a task ends its call; the loop goes on
             self._fail(call, exc)
         else:
-            self._done(call)
+            if over:
+                self._done(call)
 
-    async def _finish_async(self, call: ActiveCall, value: Any) -> None:
+    async def _run_async(self, call: ActiveCall, frame: wire.Call, handler: Any) -> bool:
+        if len(frame.body) > LARGE_BODY_BYTES:
+            values = await asyncio.to_thread(self._arguments, frame, handler)
+        else:
+            values = self._arguments(frame, handler)
+        return await self._finish_async(call, handler(**values))
+
+    async def _finish_async(self, call: ActiveCall, value: Any) -> bool:
         while inspect.isawaitable(value):
             value = await value
         if results.is_response(value):
@@ -192,9 +210,11 @@ class Session:
             await self._finish_iterator(call, aiter(value))
         elif hasattr(value, "__next__") and call.handler == "pipe":
             # A sync generator that an async handler returned: off the loop, it may block.
-            await asyncio.to_thread(self._finish_sync, call, value)
+            self._in_thread(call, lambda: self._finish_in_thread(call, value))
+            return False
         else:
             self._finish_sync(call, value)
+        return True
 
     async def _finish_iterator(self, call: ActiveCall, iterator: Any) -> None:
         if call.handler != "pipe":
@@ -205,6 +225,8 @@ class Session:
             await call.join_async(iterator)
 
     def _done(self, call: ActiveCall) -> None:
+        if self._is_copy:
+            os._exit(0)  # a process that the function forked, and that came back out of its handler
         self._calls.pop(call.id, None)
         for stream in (self._output_stream("stdout"), self._output_stream("stderr")):
             if stream is not None:
@@ -253,9 +275,9 @@ class Session:
             """Send an event to the client; returns nothing."""
             if not isinstance(event, dict):
                 raise TypeError(f"an event is a dict with `type` and `data`, not {type(event).__name__}")
-            self._channel.post_now(wire.Event(call, results.to_json(event)))
-            if asyncio.get_running_loop() is self._loop:
-                await self._channel.drained()
+            active = self._calls.get(call)
+            if active is not None:  # else the call is over, and nobody listens
+                await active.emit(results.to_json(event))
 
         return emit
 

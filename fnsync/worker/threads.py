@@ -8,22 +8,28 @@ from queue import SimpleQueue
 
 
 class ThreadPool:
-    """Threads start when there is work and none is idle; they never keep the process from ending."""
+    """Threads start when there is more work than threads; they never keep the process from ending."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._idle = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        #: Work that was given and is not done.
+        self._open = 0
         self._started = 0
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run `work` in a thread; it must not raise. Called from the loop's thread only."""
+        with self._lock:
+            self._open += 1
+            lacking = self._started < self.most and self._open > self._started
         self._work.put(work)
-        if self._started < self.most and not self._idle.acquire(blocking=False):
+        if lacking:
+            threading.Thread(target=self._run, name=f"handler-{self._started + 1}", daemon=True).start()
             self._started += 1
-            threading.Thread(target=self._run, name=f"handler-{self._started}", daemon=True).start()
 
     def _run(self) -> None:
         while True:
             self._work.get()()
-            self._idle.release()
+            with self._lock:
+                self._open -= 1
