@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -30,8 +30,9 @@ from fnsync.plan import Standing, conflict_of
 from fnsync.provenance import Provenance
 from fnsync.reconcile import Policy, Reconciler, ReloadReport
 from fnsync.registry import Registry
-from fnsync.runtime.environments import Environments, RequirementsPolicy
+from fnsync.runtime.environments import Environments, EnvironmentState, RequirementsPolicy
 from fnsync.runtime.executor import Executor, ExecutorOptions
+from fnsync.runtime.logs import LogLine
 from fnsync.runtime.pool import Health
 from fnsync.source.catalog import Catalog
 from fnsync.source.snapshots import Snapshots
@@ -47,6 +48,20 @@ GC_THRESHOLD = 50_000
 ANNOUNCE_S = 5.0
 
 
+def _nothing(_: object) -> None:
+    """For what nobody listens to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Who is told what happens, besides the log; called on the loop, so they must not block."""
+
+    reload: Callable[[ReloadReport], None] = _nothing
+    environment: Callable[[EnvironmentState], None] = _nothing
+    #: What functions print and log.
+    line: Callable[[LogLine], None] = _nothing
+
+
 class Service:
     """Everything one server has. Made on the loop; `start` before use, `close` after."""
 
@@ -54,7 +69,7 @@ class Service:
         self,
         config: Config,
         environ: Mapping[str, str],
-        on_reload: Callable[[ReloadReport], None] | None = None,
+        listeners: Listeners = Listeners(),  # noqa: B008  frozen
     ) -> None:
         self.config = config
         self.environ = environ
@@ -72,6 +87,7 @@ class Service:
                 requirements.install, str(requirements.index) if requirements.index else None, requirements.allow
             ),
             environ,
+            listeners.environment,
         )
         self.executor = Executor(
             environments,
@@ -79,8 +95,8 @@ class Service:
             environ,
             ExecutorOptions(data / "scratch", config.runtime.idle_workers),
         )
-        self.executor.logs.on_line = records.FunctionOutput()
-        self._on_reload = on_reload
+        self.executor.logs.on_line = listeners.line
+        self._on_reload = listeners.reload
         self._watching: asyncio.Task[None] | None = None
         self._lock: IO[str] | None = None
 
@@ -261,20 +277,22 @@ def run(
     config: Config,
     *,
     environ: Mapping[str, str],
-    dev: bool = False,
-    on_reload: Callable[[ReloadReport], None] | None = None,
+    listeners: Listeners | None = None,
 ) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code. Raises FnsyncError when it cannot start."""
-    records.configure(quiet=dev)
+    """Serve until SIGINT or SIGTERM; returns the exit code. Raises FnsyncError when it cannot start.
+
+    With `listeners` they tell what happens, and the log holds errors only.
+    """
+    records.configure(quiet=listeners is not None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(config, environ, on_reload))
+        runner.run(_run(config, environ, listeners or Listeners(line=records.FunctionOutput())))
     return 0
 
 
-async def _run(config: Config, environ: Mapping[str, str], on_reload: Callable[[ReloadReport], None] | None) -> None:
+async def _run(config: Config, environ: Mapping[str, str], listeners: Listeners) -> None:
     # Before anything else: a taken port is the commonest reason not to start.
     listener = server.listen(config.server.host, config.server.port)
-    service = Service(config, environ, on_reload)
+    service = Service(config, environ, listeners)
     try:
         await service.start()
         token = await asyncio.to_thread(admin_token, service.state, config.data, environ)

@@ -14,6 +14,8 @@ from fnsync.cli.output import console, printable
 if TYPE_CHECKING:
     from fnsync.model import Problem
     from fnsync.reconcile import ReloadReport
+    from fnsync.runtime.environments import EnvironmentState
+    from fnsync.runtime.logs import LogLine
 
 #: More changed paths than this are counted instead of named.
 MOST_PATHS = 4
@@ -31,6 +33,21 @@ class Reloads:
     def show(self, report: ReloadReport) -> None:
         for line in report_lines(report, self._functions):
             self._out.print(line)
+
+    def show_environment(self, state: EnvironmentState) -> None:
+        """Installing takes time: each step that uv tells is shown."""
+        what = ", ".join(state.requirements)
+        if state.state == "building":
+            self._out.print(Text.assemble("  … ", what, (f"  {printable(state.progress or '')}", "dim")))
+        elif state.state == "ready" and state.took_s is not None:
+            self._out.print(
+                Text.assemble("  ", ("✓ ", "green"), f"{what} installed", (f"  {state.took_s:.1f} s", "dim"))
+            )
+
+    def show_line(self, line: LogLine) -> None:
+        """What a function prints, as it comes."""
+        style = "yellow" if line.level in ("WARNING", "ERROR", "CRITICAL") else ""
+        self._out.print(Text.assemble((f"  {line.function} │ ", "cyan"), (printable(line.text), style)))
 
 
 def report_lines(report: ReloadReport, functions: Path) -> Iterator[Text]:

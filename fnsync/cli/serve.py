@@ -32,11 +32,13 @@ def _run(file: ConfigFile, host: str | None, port: int | None, *, dev: bool) -> 
             environ[variable] = str(value)
     config = load(file, environ)
 
-    from fnsync.service import run  # start time of the other commands
+    from fnsync.service import Listeners, run  # start time of the other commands
 
     if not dev:
         raise typer.Exit(run(config, environ=environ))
 
     from fnsync.cli.reloads import Reloads
 
-    raise typer.Exit(run(config, environ=environ, dev=True, on_reload=Reloads(config.functions).show))
+    reloads = Reloads(config.functions)
+    listeners = Listeners(reloads.show, reloads.show_environment, reloads.show_line)
+    raise typer.Exit(run(config, environ=environ, listeners=listeners))
