@@ -52,6 +52,7 @@ class Auth:
         self._admin_digest = hashlib.sha256(admin_token.encode()).digest() if admin_token else None
         self._ready = ready
         self._table = Table()
+        #: time.monotonic() when the last reading began.
         self._read_at = 0.0
         self._reading = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -98,23 +99,33 @@ class Auth:
         return entry.user
 
     async def _read_again(self) -> None:
-        """Look for a token that was made a moment ago."""
-        if self._table.entries is None or time.monotonic() - self._read_at >= UNKNOWN_S:
+        """Read the state as it is now, for a token that may have been made a moment ago.
+
+        Wrong tokens cost one reading each UNKNOWN_S, however many there are; they wait for it together.
+        """
+        asked_at = time.monotonic()
+        async with self._reading:
+            if self._read_at > asked_at:
+                return
+            if self._table.entries is not None:
+                await asyncio.sleep(self._read_at + UNKNOWN_S - asked_at)
             await self._refresh()
 
     async def _keep_fresh(self) -> None:
         await self._ready.wait()
         while True:
             try:
-                await self._refresh()
+                async with self._reading:
+                    await self._refresh()
             except FnsyncError as exc:
                 log.warning("tokens_not_refreshed", error=str(exc))
             await asyncio.sleep(REFRESH_S)
 
     async def _refresh(self) -> None:
-        async with self._reading:
-            self._table = await asyncio.to_thread(self._read, self._table)
-            self._read_at = time.monotonic()
+        """Read the table if it changed; under the lock."""
+        began_at = time.monotonic()
+        self._table = await asyncio.to_thread(self._read, self._table)
+        self._read_at = began_at
 
     def _read(self, table: Table) -> Table:
         """Return the table of the state's present generation. Blocking."""

@@ -89,11 +89,8 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+        # They stay until the loop is closed: a late signal must not end the process while the caller cleans up.
+        yield
 
     def _on_signal(self) -> None:
         self.force_exit = self.should_exit

@@ -1,0 +1,111 @@
+"""Tokens over HTTP: who gets in, and how fast a new or revoked token counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from fnsync.store.state import State
+from tests.conftest import Project, Server, wait_for
+
+
+def listing(server: Server, authorization: str | None) -> httpx.Response:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    return httpx.get(f"{server.url}/v1/models", headers=headers)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Basic dGVzdA==",
+        "Token {token}",
+        "{token}",
+        "Bearer {token}x",
+        "Bearer x{token}",
+        "Bearer fns_",
+        "Bearer fns_00000000_secret",
+        "Bearer " + "a" * 5000,
+    ],
+)
+def test_without_a_known_token_nothing_is_told(server: Server, authorization: str | None) -> None:
+    answer = listing(server, authorization and authorization.format(token=server.token))
+
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["error"]["type"] == "authentication_error"
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_admin_token_from_the_environment_gets_in(server: Server, scheme: str) -> None:
+    assert listing(server, f"{scheme} {server.token}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat/completions", "/api/v1/chat/completions"])
+def test_who_calls_is_asked_before_the_body_is_read(server: Server, path: str) -> None:
+    answer = httpx.post(f"{server.url}{path}", content=b"{")
+
+    assert answer.status_code == 401
+    assert ("error" if path.startswith("/v1/") else "detail") in answer.json()
+
+
+@pytest.mark.parametrize("path", ["/api/status", "/api/functions/id/any/logs", "/api/v1/functions/id/any/logs"])
+def test_operations_need_an_admin(server: Server, user_client: httpx.Client, path: str) -> None:
+    assert httpx.get(f"{server.url}{path}").status_code == 401
+
+    answer = user_client.get(path)
+    assert answer.status_code == 401
+    assert answer.json()["detail"] == "this needs an admin's token"
+
+
+def test_a_pending_user_is_refused(server: Server) -> None:
+    answer = listing(server, f"Bearer {server.add_token('pending')}")
+
+    assert answer.status_code == 401
+    assert "waiting for an admin" in answer.json()["error"]["message"]
+
+
+def test_a_new_token_counts_at_once_and_a_revoked_one_soon_no_more(server: Server) -> None:
+    token = server.add_token("user")
+    wait_for("the new token to count", lambda: listing(server, f"Bearer {token}").status_code == 200, 0.5)
+
+    state = State.open(f"sqlite:///{server.data / 'state.sqlite3'}")
+    try:
+        assert state.revoke(token.split("_")[1])
+    finally:
+        state.close()
+
+    wait_for("the revoked token to be refused", lambda: listing(server, f"Bearer {token}").status_code == 401, 3)
+
+
+def test_a_token_with_another_secret_of_a_known_id_is_refused(server: Server) -> None:
+    token = server.add_token("user")
+    assert listing(server, f"Bearer {token}").status_code == 200
+
+    id, _, secret = token.removeprefix("fns_").partition("_")
+    assert listing(server, f"Bearer fns_{id}_{secret[::-1]}").status_code == 401
+    assert listing(server, f"Bearer fns_{id}_").status_code == 401
+
+
+def test_the_generated_admin_token_gets_in(project: Project, start_server: Callable[..., Server]) -> None:
+    server = start_server(project, environ={"FNSYNC_ADMIN_TOKEN": ""})
+    token = (server.data / "admin-token").read_text().strip()
+
+    wait_for("the token table", lambda: listing(server, f"Bearer {token}").status_code == 200)
+    assert listing(server, "Bearer x").status_code == 401
+
+
+def test_no_token_is_written_to_the_log(server: Server) -> None:
+    token = server.add_token("user")
+    assert listing(server, f"Bearer {token}").status_code == 200
+    assert listing(server, "Bearer fns_00000000_neverlogged").status_code == 401
+    time.sleep(0.1)
+
+    assert token not in server.log()
+    assert "neverlogged" not in server.log()
+    assert server.token not in server.log()
