@@ -69,7 +69,7 @@ class Service:
         self,
         config: Config,
         environ: Mapping[str, str],
-        listeners: Listeners = Listeners(),  # noqa: B008  frozen
+        listeners: Listeners = Listeners(),
     ) -> None:
         self.config = config
         self.environ = environ
