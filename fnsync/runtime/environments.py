@@ -186,7 +186,7 @@ class Environments:
                 async for line in process.stdout:
                     text = line.decode(errors="replace").rstrip()
                     said = f"{said}{text}\n"[-KEPT_OUTPUT:]
-                    if text:
+                    if text and not text.startswith(" "):  # the list of what was installed is indented
                         self._set(
                             EnvironmentState(environment.name, "building", environment.requirements, text.strip())
                         )
