@@ -331,26 +331,33 @@ OPERATIONS = st.one_of(
 )  # fmt: skip
 
 
+def told(root: Path, *paths: str) -> set[str]:
+    """What a watcher calls these paths: it knows folders by where they really are, not by the links to them."""
+    real_root = Path(os.path.realpath(root))
+    real = [Path(os.path.realpath((root / path).parent)) / Path(path).name for path in paths]
+    return {str(path.relative_to(real_root)) for path in real if path.is_relative_to(real_root)}
+
+
 def perform(root: Path, operation: tuple[str, str, str]) -> set[str]:
     """Do it if it can be done; return the paths that a watcher would tell."""
     what, path, other = operation
+    made = [str(up) for up in Path(path).parents if not (root / up).exists()]
+    before = told(root, path) | (told(root, other) if what == "rename" else set())
     try:
         if what == "write":
-            made = next((str(up) for up in reversed(Path(path).parents) if not (root / up).exists()), path)
             write(root, path, other)
-            return {made, path}
-        if what == "delete":
+            before |= told(root, os.path.relpath(os.path.realpath(root / path), os.path.realpath(root)))
+        elif what == "delete":
             target = root / path
             shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
-            return {path}
-        if what == "link":
+        elif what == "link":
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).symlink_to(os.path.relpath(root / other, (root / path).parent))
-            return {path, str(Path(path).parent)}
-        (root / path).rename(root / other)
+        else:
+            (root / path).rename(root / other)
     except OSError:
-        return {path, other} if what == "rename" else {path, str(Path(path).parent)}
-    return {path, other}
+        pass  # nothing that can be done here, or only the folders for it
+    return before | told(root, path, *made)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
