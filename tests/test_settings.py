@@ -145,7 +145,7 @@ def test_a_bomb_of_nested_lists_ends_at_once() -> None:
                 "2024-13-45",
                 "'",
                 "\\",
-            ]  # fmt: skip  # noqa: E501
+            ]  # fmt: skip
         ),
         max_size=20,
     ).map("".join)
