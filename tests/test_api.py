@@ -9,11 +9,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from fnsync.api.errors import MethodNotAllowed, Unexpected
+from fnsync.errors import FnsyncError
 from tests.conftest import Project, Server, wait_for
 
 CHAT = "/v1/chat/completions"
@@ -202,6 +205,21 @@ def test_the_two_shapes_of_errors(client: httpx.Client) -> None:
     assert openai.json() == {
         "error": {"message": message, "type": "invalid_request_error", "param": "messages", "code": "invalid"}
     }
+
+
+def test_every_error_code_is_documented() -> None:
+    text = (Path(__file__).parents[1] / "docs/http.md").read_text()
+    never_answered = {"ConfigError", "SourceError", "RepositoryError", "StoreError", "Conflict"}
+    for error in {*descendants(FnsyncError), MethodNotAllowed, Unexpected}:
+        if error.__module__.startswith("fnsync.cli") or error.__name__ in never_answered:
+            continue
+        assert f"| {error.status} | `{error.code}` |" in text, f"docs/http.md lacks {error.code}, {error.status}"
+
+
+def descendants(kind: type[FnsyncError]) -> Iterator[type[FnsyncError]]:
+    for inner in kind.__subclasses__():
+        yield inner
+        yield from descendants(inner)
 
 
 def test_answers_do_not_name_the_server_software(client: httpx.Client) -> None:
