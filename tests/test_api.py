@@ -210,7 +210,8 @@ def test_the_two_shapes_of_errors(client: httpx.Client) -> None:
 def test_every_error_code_is_documented() -> None:
     text = (Path(__file__).parents[1] / "docs/http.md").read_text()
     never_answered = {"ConfigError", "SourceError", "RepositoryError", "StoreError", "Conflict"}
-    for error in {*descendants(FnsyncError), MethodNotAllowed, Unexpected}:
+    answered: set[type[FnsyncError]] = {*descendants(FnsyncError), MethodNotAllowed, Unexpected}
+    for error in answered:
         if error.__module__.startswith("fnsync.cli") or error.__name__ in never_answered:
             continue
         assert f"| {error.status} | `{error.code}` |" in text, f"docs/http.md lacks {error.code}, {error.status}"
