@@ -95,24 +95,25 @@ def load(describe: wire.Describe) -> Function:
 
 
 def new_module(id: str, entry: Path) -> types.ModuleType:
-    """Register an empty module `function_<id>`; a folder function's is a package, so that relative imports work."""
+    """Register an empty module `function_<id>`, a package over helpers and shared modules: relative imports work."""
     name = f"function_{id}"
     module = types.ModuleType(name)
     module.__file__ = str(entry)
-    if entry.name == "main.py":
-        module.__path__ = [str(entry.parent)]
-        module.__package__ = name
+    module.__path__ = [str(folder) for folder in _folders(entry)]
+    module.__package__ = name
     sys.modules[name] = module
     return module
 
 
 def _extend_path(entry: Path) -> None:
-    """Make helpers beside main.py and the shared modules importable; a lone file's folder holds nothing else."""
-    sys.path.insert(0, str(entry.parent.parent / "shared"))
-    if entry.name == "main.py":
-        sys.path.insert(0, str(entry.parent))
+    """Make helpers beside main.py, and below them the shared modules, importable by their names."""
+    sys.path[:0] = [str(folder) for folder in _folders(entry)]
     # The snapshot is immutable and shared by workers.
     sys.dont_write_bytecode = True
+
+
+def _folders(entry: Path) -> tuple[Path, Path]:
+    return entry.parent, entry.parent.parent / "shared"
 
 
 def find_class(module: types.ModuleType) -> tuple[str, Callable[[], Any]]:
