@@ -252,6 +252,33 @@ def test_a_streaming_response_is_passed_through(server: Server, client: httpx.Cl
         assert "set-cookie" not in answer.headers, "a function sets no cookies for the server's address"
 
 
+def test_a_response_cannot_break_the_servers_head(server: Server, client: httpx.Client, fn: str) -> None:
+    server.add(
+        fn,
+        """
+        from starlette.responses import PlainTextResponse
+
+        class Pipe:
+            def pipe(self, body):
+                if body["messages"][0]["content"] == "status":
+                    return PlainTextResponse("x", 999)
+                response = PlainTextResponse("fine")
+                response.raw_headers += [(b"x-a", b"1\\r\\nx-b: 2"), (b"x c", b"3"), (b"x-fnsync-function", b"other"),
+                                         (b"content-length", b"1"), (b"transfer-encoding", b"chunked"), (b"x-d", b"4")]
+                return response
+        """,
+    )
+
+    answer = client.post(CHAT, json={"model": fn, "messages": HELLO})
+
+    assert (answer.status_code, answer.text, answer.headers["x-d"]) == (200, "fine", "4")
+    assert answer.headers["x-fnsync-function"] == fn
+    assert not {"x-a", "x-b", "x c"} & set(answer.headers)
+    answer = client.post(CHAT, json={"model": fn, "messages": [{"role": "user", "content": "status"}]})
+    assert answer.status_code == 500
+    assert "status 999" in answer.json()["error"]["message"]
+
+
 def test_a_non_ascii_id_is_escaped_in_headers(server: Server, client: httpx.Client) -> None:
     server.add("grüße", ECHO_BODY)
 

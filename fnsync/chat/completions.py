@@ -9,6 +9,7 @@ ends with an error event. Leaving the block ends the call.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,7 +22,7 @@ from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
 from fnsync.chat.render import Renderer, stream_error
 from fnsync.chat.requests import ChatRequest
-from fnsync.errors import FnsyncError
+from fnsync.errors import FnsyncError, Unrenderable
 from fnsync.model import LiveFunction, User
 from fnsync.registry import World
 from fnsync.runtime import wire
@@ -45,6 +46,9 @@ _OWN_HEADERS = frozenset(
         "upgrade",
     }
 )
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TEXT = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 
 log = structlog.get_logger(__name__)
 
@@ -174,14 +178,12 @@ class Completion:
 
     def _answer(self, call: RunningCall, first: wire.Reply | wire.Begin) -> Plain | Streamed:
         if isinstance(first, wire.Begin):
-            if first.head is not None:
-                return Streamed(
-                    self._raw(call, first.head), first.head.status, first.head.media_type, _headers(first.head)
-                )
-            return Streamed(self._events(call))
+            head = first.head
+            if head is None:
+                return Streamed(self._events(call))
+            return Streamed(self._raw(call, head), *_checked(self.plan.function, head))
         if first.kind == "response":
-            made = first.head or wire.Head(200, JSON, [])
-            return Plain(first.data, made.status, made.media_type, _headers(made))
+            return Plain(first.data, *_checked(self.plan.function, first.head or wire.Head(200, JSON, [])))
         if self._request.stream:
             return Streamed(_once(self._whole(first)))
         if first.kind == "json":
@@ -227,9 +229,22 @@ async def _once(part: bytes) -> AsyncGenerator[bytes, None]:
     yield part
 
 
-def _headers(head: wire.Head) -> Headers:
-    return [
+def _checked(function: LiveFunction, head: wire.Head) -> tuple[int, str, Headers]:
+    """Return status, media type and headers of a response that the function made.
+
+    What the server decides itself, and what cannot stand in a head, is left out. Raises Unrenderable for a status
+    that no answer can have.
+    """
+    if not 200 <= head.status <= 599:
+        raise Unrenderable(function.id, f"{function.id}: a response with the status {head.status}")
+    media_type = head.media_type if _TEXT.fullmatch(head.media_type) else "application/octet-stream"
+    headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in head.headers
-        if name.lower() not in _OWN_HEADERS
+        if _NAME.fullmatch(name) and _TEXT.fullmatch(value) and not _is_ours(name.lower())
     ]
+    return head.status, media_type, headers
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OWN_HEADERS or name.startswith("x-fnsync-")

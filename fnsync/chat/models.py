@@ -279,7 +279,7 @@ class _Manifolds:
             listing = known.listing
             if listing is None or listing.age_s() > (BELIEVED_S if listing.error else FRESH_S):
                 task = self._fetch(function, known)
-                if listing is None or listing.error:
+                if listing is None:
                     first.append(task)
         if first:
             await asyncio.wait(first, timeout=PATIENCE_S)

@@ -75,7 +75,7 @@ class Renderer:
     def value(self, data: bytes) -> bytes:
         """Return the whole stream for a call that gave one JSON value: a completion object becomes chunks."""
         if b'"choices"' in data and b'"message"' in data:
-            value = _decode(data)
+            value = _decode(data)  # a worker's Reply that is no JSON is a bug of ours
             if is_completion(value):
                 return b"".join((*(b"data: " + _encode(chunk) + b"\n\n" for chunk in self._chunks(value)), DONE))
         return b"".join((b"data: ", data, b"\n\n", DONE))
@@ -162,5 +162,8 @@ def _is_event(item: bytes) -> bool:
     """Whether an item is an object with an `event` key; such items are for clients that ask for events."""
     if b'"event"' not in item:
         return False
-    value = _decode(item)
+    try:
+        value = _decode(item)
+    except msgspec.DecodeError:
+        return False
     return isinstance(value, dict) and "event" in value
