@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from fnsync.errors import Draining, TimeLimit, WorkerDied
-from fnsync.model import FunctionId, Handler, Kind, LiveFunction, Manifest, Revision
+from fnsync.errors import Draining, LoadFailed, TimeLimit, WorkerDied
+from fnsync.model import FunctionId, Handler, Kind, LiveFunction, Manifest, Problem, Revision
 from fnsync.runtime import monitor, sandbox, wire
 from fnsync.runtime.call import MEMORY_REASON, Invocation, RunningCall
 from fnsync.runtime.environments import Environment, Environments
@@ -286,7 +286,11 @@ class Executor:
                 pool.limits.concurrency,
             )
         )
-        return manifest_of(msgspec.json.decode(reply.data, type=wire.Description))
+        try:
+            return manifest_of(msgspec.json.decode(reply.data, type=wire.Description))
+        except (msgspec.DecodeError, ValueError) as exc:  # function code can write to its worker's socket
+            problem = Problem("load_failed", f"what its worker told of it is not understood: {exc}")
+            raise LoadFailed(spec.function, problem) from exc
 
     def _on_exit(self, pid: int, status: int) -> None:
         entry = self._workers.get(pid)

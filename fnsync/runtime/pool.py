@@ -120,7 +120,8 @@ class Pool:
 
     async def _wait(self) -> Worker:
         limit = self.limits
-        if len(self._waiting) >= limit.concurrency:
+        # Together, so that a burst finds as much room while the first worker starts.
+        if self.running + len(self._waiting) >= 2 * limit.concurrency:
             raise Saturated(
                 f"{self.spec.function} has {self.running} calls running and {len(self._waiting)} waiting",
                 hint="try again, or raise `limits: {concurrency: …}` in the function's settings file",
@@ -176,11 +177,9 @@ class Pool:
     # ---- workers ----
 
     def _grow(self) -> None:
-        """Start a worker if there is none, or if all are busy and more are allowed."""
-        usable = [worker for worker in self.workers if worker.alive and not worker.retired]
-        if self._starting or len(usable) >= self.limits.workers or not all(worker.calls for worker in usable):
-            return
-        if usable and not self._waiting and self.running < len(usable):
+        """Start a worker if there are more calls than workers and more are allowed."""
+        usable = sum(worker.alive and not worker.retired for worker in self.workers)
+        if self._starting or usable >= self.limits.workers or self.running + len(self._waiting) <= usable:
             return
         task = asyncio.create_task(self._add_worker())
         self._starting.add(task)
@@ -198,6 +197,7 @@ class Pool:
         else:
             self._starting.clear()
             self._dispatch()
+            self._grow()
 
     async def start_worker(self) -> Worker:
         """Start one worker and take it in. Raises what loading raises."""
