@@ -236,7 +236,16 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
         5: Ours(UNKNOWN, 404, detail("the model 'mani_list.three' does not exist")),
     },
     "models-none": {1: Ours("another wording", 401, detail(ANY))},
-    "models-valves-missing": {1: Ours(UNKNOWN, 404, detail("the model 'needs_key' does not exist"))},
+    "models-valves-missing": {
+        1: Ours(
+            f"{UNKNOWN}; an admin reads why",
+            404,
+            detail(
+                "needs_key has no revision that loads: needs_key.yaml: valves do not fit: api_key: Field required",
+                hint=ANY,
+            ),
+        )
+    },
     "chat-errors": {
         0: Ours(UNKNOWN, 404, NO_MODEL),
         1: Ours(UNKNOWN, 404, NO_MODEL),
