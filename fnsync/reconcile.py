@@ -88,6 +88,16 @@ class _Outcome:
         )
 
 
+@dataclass(slots=True)
+class LoadTally:
+    """How loads went since the start."""
+
+    good: int = 0
+    failed: int = 0
+    #: Seconds that the good ones took, together.
+    took_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the configuration says about functions that say nothing themselves."""
@@ -115,6 +125,7 @@ class Reconciler:
     ) -> None:
         #: Set when all that was there at the start has been loaded, or has failed.
         self.ready = asyncio.Event()
+        self.tally = LoadTally()
         #: All that discovery refuses now.
         self.refused: tuple[Problem, ...] = ()
         self._root = root
@@ -330,7 +341,10 @@ class Reconciler:
             return
         live = replace(candidate, manifest=manifest, kind=manifest.kind, environment=environment)
         self._go_live(standing, live)
-        took_ms = (time.perf_counter() - started) * 1000
+        took_s = time.perf_counter() - started
+        took_ms = took_s * 1000
+        self.tally.good += 1
+        self.tally.took_s += took_s
         outcome.loaded.append((unit.id, live.revision[:8], took_ms))
         log.info("function_loaded", function=unit.id, revision=live.revision[:8], took_ms=round(took_ms, 1))
         await asyncio.to_thread(self._snapshots.record_good, good_of(live))
@@ -365,6 +379,7 @@ class Reconciler:
     def _failed(self, standing: Standing, exc: Exception, outcome: _Outcome) -> None:
         id, problem = standing.unit.id, problem_of(exc, standing.unit)
         known = self._retries.get(id, (0,))[0] > 1
+        self.tally.failed += 1
         self._standings[id] = replace(standing, problem=problem)
         outcome.failed.append((id, problem))
         serves = standing.live.revision[:8] if standing.live is not None else None

@@ -68,9 +68,18 @@ class _Collector(Collector):
         for name, count in counts.items():
             states.add_metric((name,), count)
         yield from (states, workers, running, waiting, crashes)
+        yield from self._loads()
         yield GaugeMetricFamily(
             "fnsync_uptime_seconds", "Since the server started.", value=time.time() - service.started_at
         )
+
+    def _loads(self) -> Iterator[Metric]:
+        tally = self._service.reconciler.tally
+        loads = CounterMetricFamily("fnsync_loads", "Revisions loaded, by outcome.", labels=("outcome",))
+        loads.add_metric(("good",), tally.good)
+        loads.add_metric(("failed",), tally.failed)
+        yield loads
+        yield CounterMetricFamily("fnsync_load_seconds", "What the good loads took together.", value=tally.took_s)
 
 
 def _buckets(durations: Durations) -> list[tuple[str, float]]:
