@@ -6,7 +6,6 @@ trusted: a frame is bounded in size and decoded to a type, and any doubt about i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -264,18 +263,18 @@ FromZygote = ZygoteReady | Forked | Exited
 ToWorker = Describe | Configure | Call | Cancel | Credit | Answer
 FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Ask | Lines
 
-_encoder = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
+#: Frames up to this size are sliced out as copies, larger ones as views; in bytes.
+SMALL_BYTES = 16 * 1024
 
 
 def encode(frame: Frame) -> bytes:
     """Return the frame's bytes, length included. Raises WireError above MAX_FRAME_BYTES."""
-    buffer = bytearray(HEADER_BYTES)
-    _encoder.encode_into(frame, buffer, HEADER_BYTES)
-    size = len(buffer) - HEADER_BYTES
+    data = _encode(frame)
+    size = len(data)
     if size > MAX_FRAME_BYTES:
         raise WireError(f"a frame of {size:,} bytes is over the limit of {MAX_FRAME_BYTES:,}")
-    buffer[:HEADER_BYTES] = size.to_bytes(HEADER_BYTES, "big")
-    return bytes(buffer)
+    return size.to_bytes(HEADER_BYTES, "big") + data
 
 
 class Decoder:
@@ -285,32 +284,39 @@ class Decoder:
         self._decode = msgspec.msgpack.Decoder(kind).decode
         self._pending = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Any]:
-        """Yield each frame that `data` completes. Raises WireError; the connection is then of no use."""
+    def feed(self, data: bytes) -> list[Any]:
+        """Return the frames that `data` completes. Raises WireError; the connection is then of no use."""
         pending = self._pending
         if pending:
             pending += data
-            if len(pending) < HEADER_BYTES or len(pending) - HEADER_BYTES < self._size(pending, 0):
-                return
+            if len(pending) < HEADER_BYTES or len(pending) - HEADER_BYTES < _size(pending, 0):
+                return []
             data = bytes(pending)
             pending.clear()
+        frames = []
         start, end = 0, len(data)
         while end - start >= HEADER_BYTES:
-            size = self._size(data, start)
+            size = _size(data, start)
             if end - start - HEADER_BYTES < size:
                 break
             start += HEADER_BYTES
-            try:
-                yield self._decode(memoryview(data)[start : start + size])
-            except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-                raise WireError(f"not a frame: {exc}") from exc
+            frames.append(self._frame(data, start, size))
             start += size
         if start < end:
             pending += data[start:]
+        return frames
 
-    @staticmethod
-    def _size(data: bytes | bytearray, start: int) -> int:
-        size = int.from_bytes(data[start : start + HEADER_BYTES], "big")
-        if size > MAX_FRAME_BYTES:
-            raise WireError(f"a frame of {size:,} bytes is over the limit of {MAX_FRAME_BYTES:,}")
-        return size
+    def _frame(self, data: bytes, start: int, size: int) -> Any:
+        try:
+            if size <= SMALL_BYTES:
+                return self._decode(data[start : start + size])
+            return self._decode(memoryview(data)[start : start + size])
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise WireError(f"not a frame: {exc}") from exc
+
+
+def _size(data: bytes | bytearray, start: int) -> int:
+    size = int.from_bytes(data[start : start + HEADER_BYTES], "big")
+    if size > MAX_FRAME_BYTES:
+        raise WireError(f"a frame of {size:,} bytes is over the limit of {MAX_FRAME_BYTES:,}")
+    return size
