@@ -22,6 +22,8 @@ RECONCILE_BUDGET = ratio_at_most(1.5)
 WARM_UP = 3
 #: Rest between saves, so that each finds an idle server; random, so that no timer of the server is in step.
 REST_S = (0.2, 0.4)
+#: Rest between the calls that look for the new answer: without it they take a whole processor from what they time.
+POLL_S = 0.001
 #: How long a new answer is waited for.
 PATIENCE_S = 10.0
 #: How long the work after a save goes on, at most (index, records), in seconds.
@@ -67,6 +69,7 @@ def _save(project: Project, connection: Connection) -> float:
             return now - began
         if now - began > PATIENCE_S:
             raise ServerFailed(f"version {version} did not answer within {PATIENCE_S:g} s: {body[:1000]!r}")
+        time.sleep(POLL_S)
 
 
 def reconcile(bench: Bench) -> Iterator[Row]:
