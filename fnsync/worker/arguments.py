@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -12,8 +13,28 @@ Emit = Callable[[Any], Awaitable[None]]
 Ask = Callable[[Any], Awaitable[Any]]
 
 
+#: What a reserved argument is when the server has nothing to say of it.
+ABSENT: Mapping[str, Any] = {
+    "__chat_id__": None,
+    "__features__": None,
+    "__files__": [],
+    "__id__": None,
+    "__message_id__": None,
+    "__messages__": [],
+    "__metadata__": {},
+    "__model__": None,
+    "__oauth_token__": None,
+    "__request__": None,
+    "__session_id__": None,
+    "__task__": None,
+    "__task_body__": None,
+    "__tools__": {},
+    "__user__": {},
+}
+
+
 class Signature:
-    """The parameter names of a handler; computed once per worker."""
+    """What a handler wants to be given; found once per worker."""
 
     def __init__(self, handler: Any) -> None:
         try:
@@ -21,11 +42,11 @@ class Signature:
         except (TypeError, ValueError):
             parameters = {}.values()  # a callable of C
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        self.names = frozenset(p.name for p in parameters if p.kind in named)
-
-    def select(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values the handler names; `**kwargs` gets nothing, as in the peer."""
-        return {name: value for name, value in values.items() if name in self.names}
+        names = [p.name for p in parameters if p.kind in named]
+        #: Reserved arguments among its parameters; `**kwargs` gets nothing, as in the peer.
+        self.reserved = tuple(name for name in names if name in ABSENT)
+        self.emitter = "__event_emitter__" in names
+        self.event_call = "__event_call__" in names
 
 
 def make_request(description: Mapping[str, Any]) -> Any:
@@ -58,27 +79,9 @@ def _pairs(description: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     return list(headers.items()) if isinstance(headers, dict) else [(key, value) for key, value in headers]
 
 
-def decode_context(context: bytes) -> dict[str, Any]:
-    """The values for reserved arguments that the server sent."""
-    values: dict[str, Any] = msgspec.json.decode(context) if context else {}
-    return values
-
-
-#: What a reserved argument is when the server has nothing to say of it.
-ABSENT: Mapping[str, Any] = {
-    "__chat_id__": None,
-    "__features__": None,
-    "__files__": [],
-    "__id__": None,
-    "__message_id__": None,
-    "__messages__": [],
-    "__metadata__": {},
-    "__model__": None,
-    "__oauth_token__": None,
-    "__request__": None,
-    "__session_id__": None,
-    "__task__": None,
-    "__task_body__": None,
-    "__tools__": {},
-    "__user__": {},
-}
+def reserved_values(names: tuple[str, ...], context: bytes) -> dict[str, Any]:
+    """Values for the reserved arguments in `names`: what the server sent, else what stands for nothing."""
+    if not names:
+        return {}
+    sent: dict[str, Any] = msgspec.json.decode(context) if context else {}
+    return {name: sent[name] if name in sent else copy.copy(ABSENT[name]) for name in names}

@@ -38,25 +38,26 @@ class ActiveCall:
         self._flush_scheduled = False
         self._lock = threading.Lock()
         self._credit = wire.STREAM_WINDOW_BYTES
-        self._more_credit = threading.Condition(self._lock)
-        self._credit_event = asyncio.Event()
+        # What waits for credit is made only where a stream has to: most calls are none.
+        self._more_credit: threading.Condition | None = None
+        self._credit_event: asyncio.Event | None = None
 
     # ---- from the server, on the loop ----
 
     def cancel(self) -> None:
         """End the call as soon as it lets go."""
         self.cancelled = True
-        with self._lock:
-            self._more_credit.notify_all()
-        self._credit_event.set()
+        self.add_credit(0)
         if self.task is not None:
             self.task.cancel()
 
     def add_credit(self, size: int) -> None:
         with self._lock:
             self._credit += size
-            self._more_credit.notify_all()
-        self._credit_event.set()
+            if self._more_credit is not None:
+                self._more_credit.notify_all()
+        if self._credit_event is not None:
+            self._credit_event.set()
 
     # ---- items ----
 
@@ -144,6 +145,8 @@ class ActiveCall:
     def _wait_for_credit(self) -> None:
         self.flush()
         with self._lock:
+            if self._more_credit is None:
+                self._more_credit = threading.Condition(self._lock)
             while self._credit <= 0 and not self.cancelled:
                 self._more_credit.wait()
         if self.cancelled:
@@ -186,6 +189,8 @@ class ActiveCall:
 
     async def _credited(self) -> None:
         """Wait, on the loop, until the client has taken what was sent."""
+        if self._credit_event is None:
+            self._credit_event = asyncio.Event()
         while self._credit <= 0:
             self.flush()
             self._credit_event.clear()

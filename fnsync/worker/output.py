@@ -39,14 +39,15 @@ class Output:
         self._scheduled = False
         self._sent_at = 0.0
 
-    def install(self) -> None:
-        """Take over sys.stdout, sys.stderr and the root logger of this process."""
-        sys.stdout = Stream(self, "stdout", "INFO")
-        sys.stderr = Stream(self, "stderr", "ERROR")
+    def install(self) -> tuple[Stream, Stream]:
+        """Take over sys.stdout, sys.stderr and the root logger of this process; returns the two streams."""
+        sys.stdout = out = Stream(self, "stdout", "INFO")
+        sys.stderr = err = Stream(self, "stderr", "ERROR")
         root = logging.getLogger()
         root.handlers[:] = [LogHandler(self)]
         root.setLevel(logging.INFO)
         logging.captureWarnings(True)
+        return out, err
 
     def add(self, stream: str, level: str, text: str, logger: str = "") -> None:
         """Take one line; from any thread."""

@@ -8,7 +8,6 @@ import contextvars
 import inspect
 import os
 import socket
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -54,6 +53,7 @@ class Session:
         self._signatures: dict[str, arguments.Signature] = {}
         self._function: loader.Function | None = None
         self._places = Places("/", {})
+        self._streams: tuple[Stream, ...] = ()
         #: Whether this process is one that the function forked.
         self._is_copy = False
         os.register_at_fork(after_in_child=self._on_forked)
@@ -62,7 +62,7 @@ class Session:
     async def run(cls, connection: socket.socket) -> None:
         """Serve forever; the process ends with the channel."""
         session = cls(asyncio.get_running_loop(), connection)
-        session._output.install()
+        session._streams = session._output.install()
         session._channel.post(wire.Hello(wire.PROTOCOL, os.getpid()))
         await session._loop.create_future()
 
@@ -228,14 +228,8 @@ class Session:
         if self._is_copy:
             os._exit(0)  # a process that the function forked, and that came back out of its handler
         self._calls.pop(call.id, None)
-        for stream in (self._output_stream("stdout"), self._output_stream("stderr")):
-            if stream is not None:
-                stream.finish(call.id)
-
-    @staticmethod
-    def _output_stream(name: str) -> Stream | None:
-        stream = getattr(sys, name)
-        return stream if isinstance(stream, Stream) else None
+        for stream in self._streams:
+            stream.finish(call.id)
 
     def _fail(self, call: ActiveCall, exc: BaseException) -> None:
         if call.cancelled and isinstance(exc, Cancelled | asyncio.CancelledError):
@@ -251,17 +245,18 @@ class Session:
         signature = self._signatures.get(frame.handler)
         if signature is None:
             signature = self._signatures[frame.handler] = arguments.Signature(handler)
-        values = {**arguments.ABSENT, **arguments.decode_context(frame.context)}
-        if "__user__" in signature.names:
+        values = arguments.reserved_values(signature.reserved, frame.context)
+        if "__user__" in values:
             values["__user__"] = self._user(values["__user__"], frame)
-        if "__request__" in signature.names and isinstance(values["__request__"], dict):
+        if isinstance(values.get("__request__"), dict):
             values["__request__"] = arguments.make_request(values["__request__"])
-        values["__event_emitter__"] = self._emitter(frame.id)
-        values["__event_call__"] = self._event_call(frame.id)
-        selected = signature.select(values)
+        if signature.emitter:
+            values["__event_emitter__"] = self._emitter(frame.id)
+        if signature.event_call:
+            values["__event_call__"] = self._event_call(frame.id)
         if frame.body:
-            selected["event" if frame.handler in ("stream", "event") else "body"] = msgspec.json.decode(frame.body)
-        return selected
+            values["event" if frame.handler in ("stream", "event") else "body"] = msgspec.json.decode(frame.body)
+        return values
 
     def _user(self, user: Any, frame: wire.Call) -> dict[str, Any]:
         values = dict(user or {})
