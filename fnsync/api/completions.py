@@ -20,6 +20,7 @@ from fnsync.chat import requests
 from fnsync.chat.access import may_use
 from fnsync.chat.completions import Completions, Plain
 from fnsync.chat.context import CREDENTIAL_HEADERS
+from fnsync.deadlines import Deadlines
 from fnsync.errors import Draining, FnsyncError, Unavailable, UnknownModel
 from fnsync.model import FunctionId, Status, User
 
@@ -41,6 +42,7 @@ class CompletionsEndpoint:
         self._completions = completions
         self._tally = tally
         self._max_body = service.config.server.max_body
+        self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
 
     async def __call__(self, exchange: Exchange) -> None:
         exchange.only("POST")
@@ -51,7 +53,7 @@ class CompletionsEndpoint:
         body = await exchange.body(self._max_body)
         large = len(body) > LARGE_BODY_BYTES
         request = await asyncio.to_thread(requests.parse, body) if large else requests.parse(body)
-        with Watch(exchange):
+        with Watch(exchange, self._patience):
             await self._answer(exchange, request, caller)
 
     async def _answer(self, exchange: Exchange, request: requests.ChatRequest, caller: User) -> None:
@@ -103,30 +105,31 @@ class CompletionsEndpoint:
 class Watch:
     """Cancels the task that is in its block when the client goes away; the block then ends with ClientGone."""
 
-    __slots__ = ("_exchange", "_task", "_timer", "_watcher")
+    __slots__ = ("_exchange", "_patience", "_task", "_watcher")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, patience: Deadlines[Watch]) -> None:
         self._exchange = exchange
+        self._patience = patience
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._timer = asyncio.get_running_loop().call_later(UNWATCHED_S, self._begin)
+        self._patience.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timer.cancel()
+        self._patience.discard(self)
         if self._watcher is not None:
             self._watcher.cancel()
         if self._exchange.left and kind is asyncio.CancelledError:
             self._task.uncancel()
             raise ClientGone from exc
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         self._watcher = asyncio.create_task(self._wait())
 
     async def _wait(self) -> None:

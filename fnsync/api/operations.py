@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from fnsync.api.auth import Auth
-from fnsync.api.completions import Watch
+from fnsync.api.completions import UNWATCHED_S, Watch
 from fnsync.api.exchange import Exchange
 from fnsync.api.tally import Tally
+from fnsync.deadlines import Deadlines
 from fnsync.errors import Invalid, UnknownFunction
 from fnsync.model import FunctionId
 from fnsync.runtime.logs import KEPT_LINES, LogLine
@@ -34,6 +35,7 @@ class Operations:
         self._service = service
         self._auth = auth
         self._tally = tally
+        self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
 
     async def healthz(self, exchange: Exchange) -> None:
         """`GET /healthz`: the process answers."""
@@ -89,7 +91,7 @@ class Operations:
         """Send the last lines, then each as it comes, until the client leaves or the server stops."""
         book = self._service.executor.logs
         await exchange.body(0)
-        with Watch(exchange):
+        with Watch(exchange, self._patience):
             await exchange.start(200, NDJSON, [])
             async with aclosing(cast(AsyncGenerator[LogLine, None], book.follow(id))) as lines:
                 following = asyncio.ensure_future(anext(lines))
