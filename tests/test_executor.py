@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fnsync.errors import Draining, FunctionRaised, LoadFailed, Saturated, TimeLimit, WorkerDied
+from fnsync.model import FunctionId
 from fnsync.runtime import call as calls
 from fnsync.runtime import wire
 from tests.workbench import MB, Bench, alive, own_memory, rest, rss, until, within
@@ -515,7 +516,7 @@ async def test_no_descriptor_and_no_process_leaks(bench: Bench) -> None:
 
     async def settle() -> None:
         for id, _ in list(bench.executor._pools):
-            bench.executor.retire(id)
+            bench.executor.retire(FunctionId(id))
         await until("the end of all pools", lambda: not bench.executor._pools)
         await until("the end of all workers", lambda: not bench.executor.worker_count)
 

@@ -158,6 +158,7 @@ class RunningCall:
             )
         )
         if self._worker is not None:
+            self._worker.on_overdue(self)
             self._worker.send(wire.Cancel(self.id))
         self._grace = asyncio.get_running_loop().call_later(GRACE_S, self._on_grace_over)
 
@@ -191,7 +192,7 @@ class RunningCall:
     def _on_chunk(self, frame: wire.Chunk) -> None:
         self._add(frame.items)
         if self._uncredited > wire.STREAM_WINDOW_BYTES + wire.MAX_FRAME_BYTES and self._worker is not None:
-            self._worker.kill("the worker sent more of a stream than it had credit for")
+            self._worker.kill("the worker sent more of a stream than it had credit for", blame=True)
 
     def _add(self, items: list[str | bytes]) -> None:
         if self._error is not None:

@@ -302,8 +302,7 @@ class Executor:
         if not zygote.alive:  # nobody else is left to end what the worker started
             with contextlib.suppress(ProcessLookupError):  # it had started nothing
                 os.killpg(worker.pid, signal.SIGKILL)
-        ours = worker.killed_for is not None and worker.killed_for != MEMORY_REASON
-        pool.on_gone(worker, blameless=ours or not zygote.alive)
+        pool.on_gone(worker, blameless=not worker.blamed or not zygote.alive)
         if worker.folder is not None:
             asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, worker.folder, True)
 
@@ -323,9 +322,10 @@ class Executor:
         worker.memory_bytes = usage.memory_bytes
         if usage.memory_bytes > pool.limits.memory_bytes:
             log.warning("worker_over_memory", function=worker.function, megabytes=usage.memory_bytes // 2**20)
-            worker.kill(MEMORY_REASON)
+            worker.kill(MEMORY_REASON, blame=True)
         elif usage.threads > monitor.MOST_THREADS:
-            worker.kill(f"the worker had {usage.threads} threads; {monitor.MOST_THREADS} are allowed")
+            reason = f"the worker had {usage.threads} threads; {monitor.MOST_THREADS} are allowed"
+            worker.kill(reason, blame=True)
 
     async def _reap(self) -> None:
         while True:

@@ -20,6 +20,8 @@ from fnsync.runtime.worker import Worker
 CRASHES = 3
 #: The first wait and the longest, in seconds; it doubles with each further death.
 BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
+#: How long a worker whose call is over its time limit may take before another is started, in seconds.
+HESITATION_S = 0.05
 #: How long the workers of a replaced revision stay for requests that pinned it, in seconds.
 LINGER_S = 2.0
 
@@ -152,7 +154,7 @@ class Pool:
         self._dispatch()
 
     def _free(self) -> Worker | None:
-        usable = [worker for worker in self.workers if worker.alive and not worker.retired]
+        usable = [worker for worker in self.workers if worker.usable]
         if len(usable) < 2:
             return usable[0] if usable else None
         return min(usable, key=lambda worker: len(worker.calls))
@@ -176,10 +178,13 @@ class Pool:
 
     # ---- workers ----
 
-    def _grow(self) -> None:
+    def _grow(self, *, patient: bool = True) -> None:
         """Start a worker if there are more calls than workers and more are allowed."""
-        usable = sum(worker.alive and not worker.retired for worker in self.workers)
+        usable = sum(worker.usable for worker in self.workers)
         if self._starting or usable >= self.limits.workers or self.running + len(self._waiting) <= usable:
+            return
+        if patient and any(worker.hesitates for worker in self.workers):
+            asyncio.get_running_loop().call_later(HESITATION_S, lambda: self._grow(patient=False))
             return
         task = asyncio.create_task(self._add_worker())
         self._starting.add(task)
@@ -255,8 +260,10 @@ class Pool:
     # ---- the end ----
 
     def reap(self, now: float) -> None:
-        """Stop workers that were idle for too long."""
+        """Stop workers that were idle for too long, and those above the number that is allowed."""
         idle_s = LINGER_S if self.retired else self.limits.idle_s
+        for worker in [worker for worker in self.workers if worker.usable][self.limits.workers :]:
+            worker.retire()
         for worker in self.workers:
             if worker.alive and not worker.calls and now - max(worker.idle_since, self.touched_at) > idle_s:
                 worker.kill("idle")

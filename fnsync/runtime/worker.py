@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import select
 import signal
 import socket
 import time
@@ -19,7 +21,8 @@ from fnsync.runtime.logs import LogLine
 
 log = structlog.get_logger()
 
-#: How long after its socket ended a worker's exit status is waited for, in seconds.
+#: How long after its socket ended a worker may take to exit, and then its status to arrive, in seconds.
+EXIT_S = 0.1
 STATUS_S = 1.0
 #: How much of a worker's raw output is read at once and how much of it is kept per second, in bytes.
 OUTPUT_READ_BYTES = 64 * 1024
@@ -59,6 +62,8 @@ class Worker(asyncio.Protocol):
         self.retired = False
         #: Why this server killed it; None: it was not us.
         self.killed_for: str | None = None
+        #: Whether its end counts as a crash of the function.
+        self.blamed = True
         #: Exit code, negative for a signal; known some moments after the end.
         self.status: int | None = None
         self.memory_bytes = 0
@@ -66,6 +71,8 @@ class Worker(asyncio.Protocol):
         self.manifest: Manifest | None = None
         #: Its private folder.
         self.folder: Path | None = None
+        #: Calls that are over their time limit and still here; those that will never let go.
+        self._overdue: set[int] = set()
         self._given_up: set[int] = set()
         self._on_lines = on_lines
         self._on_gone = on_gone
@@ -97,16 +104,20 @@ class Worker(asyncio.Protocol):
         self.alive = True
         await loop.create_unix_connection(lambda: self, sock=channel)
 
-    def kill(self, reason: str | None = None) -> None:
-        """SIGKILL; what it was doing fails with `reason`."""
-        if self.killed_for is None:
-            self.killed_for = reason
+    def kill(self, reason: str, *, blame: bool = False) -> None:
+        """SIGKILL; what it was doing fails with `reason`. `blame`: it is the function's fault and counts as a crash."""
         self.retired = True
-        if self._pidfd >= 0:
-            try:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                return  # it ended by itself; its status comes from the zygote
+        if self._pidfd < 0 or self._has_exited():
+            return  # it ended by itself; its status comes from the zygote
+        if self.killed_for is None:
+            self.killed_for, self.blamed = reason, blame
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _has_exited(self) -> bool:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def on_exit(self, status: int) -> None:
         """The zygote reports the end."""
@@ -141,7 +152,7 @@ class Worker(asyncio.Protocol):
                 self._on_frame(frame)
         except wire.WireError as exc:
             log.error("worker_broke_protocol", function=self.function, revision=self.revision[:8], error=str(exc))
-            self.kill(f"the worker broke the wire protocol: {exc}")
+            self.kill(f"the worker broke the wire protocol: {exc}", blame=True)
             if self._transport is not None:
                 self._transport.abort()  # what else it sent is of no use, and would be read until it is dead
 
@@ -166,6 +177,7 @@ class Worker(asyncio.Protocol):
         """The worker has let go of the call."""
         if self.calls.pop(call.id, None) is None:
             return
+        self._overdue.discard(call.id)
         self._given_up.discard(call.id)
         if not self.calls:
             self.idle_since = time.monotonic()
@@ -177,6 +189,20 @@ class Worker(asyncio.Protocol):
         self.retired = True
         self._kill_if_done()
 
+    @property
+    def usable(self) -> bool:
+        """Whether it may be given calls. One that holds on to a call past its limit may have its loop blocked."""
+        return self.alive and not self.retired and not self._overdue
+
+    @property
+    def hesitates(self) -> bool:
+        """Whether it may become usable again in a moment."""
+        return self.alive and not self.retired and bool(self._overdue)
+
+    def on_overdue(self, call: CallSink) -> None:
+        """The call is over its time limit, and it was told to let go of it."""
+        self._overdue.add(call.id)
+
     def give_up_on(self, call: CallSink) -> None:
         """Take no new calls; die as soon as the others are done."""
         self.retired = True
@@ -185,7 +211,8 @@ class Worker(asyncio.Protocol):
 
     def _kill_if_done(self) -> None:
         if self.calls.keys() <= self._given_up:
-            self.kill("the worker did not let go of a call that was over its time limit")
+            stuck = "the worker did not let go of a call that was over its time limit"
+            self.kill(stuck if self.calls else "it was replaced")
 
     # ---- the end ----
 
@@ -195,8 +222,9 @@ class Worker(asyncio.Protocol):
         self._ending = asyncio.get_running_loop().create_task(self._end())
 
     async def _end(self) -> None:
-        # A worker that closed its socket but lives on is of no use to anybody.
-        self.kill()
+        await asyncio.wait([self._exited], timeout=EXIT_S)
+        # One that lives on without its socket is of no use to anybody.
+        self.kill("the worker closed its connection to the server", blame=True)
         await asyncio.wait([self._exited], timeout=STATUS_S)
         self._close_output()
         if self._pidfd >= 0:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,8 @@ log = structlog.get_logger()
 BOOTSTRAP = Path(__file__).resolve().parent.parent / "worker" / "bootstrap.py"
 #: Above any message of a zygote, in bytes.
 MESSAGE_BYTES = 256 * 1024
+#: Where a zygote's own output goes: the server's standard output may be a terminal or a pipe that people read.
+STDERR = 2
 #: How long a zygote may take to go away, in seconds.
 STOP_S = 5.0
 
@@ -40,6 +41,7 @@ class Zygote:
         self.missing: dict[str, str] = {}
         self._on_exit = on_exit
         self._process: subprocess.Popen[bytes] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._control: socket.socket | None = None
         self._forks: dict[int, asyncio.Future[int]] = {}
         self._next = 0
@@ -54,11 +56,11 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [str(self.environment.python), "-I", str(BOOTSTRAP), str(theirs.fileno())],
+                [str(self.environment.python), "-I", "-u", str(BOOTSTRAP), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=scrubbed_environment(),
                 stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),
+                stdout=STDERR,
                 start_new_session=True,
             )
         self.pid = self._process.pid
@@ -153,6 +155,8 @@ class Zygote:
         self._forks.clear()
         if not self.ready.done():
             self.ready.set_exception(gone)
+        if self._process is not None:
+            self._ending = asyncio.create_task(asyncio.to_thread(_wait, self._process))
 
     def _close_control(self) -> None:
         control, self._control = self._control, None
@@ -169,9 +173,8 @@ class Zygote:
     async def stop(self) -> None:
         """End the process and all it started; returns when it is gone."""
         self._gone()
-        process = self._process
-        if process is not None:
-            await asyncio.to_thread(_wait, process)
+        if self._ending is not None:
+            await self._ending
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
