@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from contextvars import ContextVar
+from typing import Any
 
 import msgspec
 
@@ -102,6 +103,11 @@ class Stream(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override]
         return "utf-8"
 
+    @property
+    def buffer(self) -> Binary:
+        """For who writes bytes."""
+        return Binary(self)
+
     def writable(self) -> bool:
         return True
 
@@ -130,6 +136,24 @@ class Stream(io.TextIOBase):
         rest = self._unfinished.pop(call, "")
         if rest:
             self._output.add(self._name, self._level, rest)
+
+
+class Binary(io.RawIOBase):
+    """The bytes side of a Stream; what is no UTF-8 is replaced."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, data: Any) -> int:
+        text = bytes(data)
+        self._stream.write(text.decode(errors="replace"))
+        return len(text)
 
 
 class LogHandler(logging.Handler):

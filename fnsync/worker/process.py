@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import resource
@@ -43,6 +44,7 @@ def become_worker(fork: wire.Fork, channel_fd: int, output_fd: int) -> None:
     """Take what the server gave, give up all else, and serve until the server is gone."""
     linux.name_process("fnsync-worker")
     channel = settle_descriptors(channel_fd, output_fd)
+    faulthandler.enable(file=2, all_threads=False)
     reset_state(fork)
     confine.confine(fork)
     from fnsync.worker import session  # start time: the zygote has it loaded, if it loads at all
