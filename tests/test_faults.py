@@ -95,7 +95,9 @@ async def test_function_that_swallows_its_cancellation(bench: Bench) -> None:
 
 
 async def test_function_that_stops_itself(bench: Bench) -> None:
-    function = bench.function(source("os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(10)"), timeout_s=0.5, id="stopped")
+    function = bench.function(
+        source("os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(10)"), timeout_s=0.5, id="stopped"
+    )
     await fails_alone(bench, function, TimeLimit)
 
 
@@ -537,6 +539,18 @@ def test_faults_over_http(server: Server, client: httpx.Client, id: str, lines: 
     assert failing.result().status_code == status
     assert said in failing.result().json()["error"]["message"]
     assert chat(client, id, ok=True).json()["choices"][0]["message"]["content"] == "fine"
+
+
+def test_crash_loop_over_http(server: Server, client: httpx.Client) -> None:
+    server.add("http_crashes", source("os._exit(3)"))
+    for _ in range(pool.CRASHES):
+        assert chat(client, "http_crashes").status_code == 500
+    turned_away = chat(client, "http_crashes")
+    assert turned_away.status_code == 503 and int(turned_away.headers["retry-after"]) >= 1
+    assert "crashed 3 times in a row" in turned_away.json()["error"]["message"]
+    entry = server.function("http_crashes") or {}
+    assert entry["crashes"] == pool.CRASHES and entry["retry_at"] is not None and "crash loop" in entry["health"]
+    wait_for("the next try", lambda: chat(client, "http_crashes", ok=True).status_code == 200)
 
 
 def test_client_that_leaves_over_http(server: Server, client: httpx.Client, tmp_path: Path) -> None:

@@ -51,10 +51,18 @@ class Pipe:
 class Bench:
     """Makes functions and calls them."""
 
-    def __init__(self, folder: Path, *, environ: Mapping[str, str] | None = None, idle_workers: int = 32) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        environ: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
+        idle_workers: int = 32,
+    ) -> None:
+        """`environ`: what functions may be given of the server's environment; `variables`: what uv sees."""
         self.folder = folder
         self.scratch = folder / "scratch"
-        environments = Environments(folder / "environments", RequirementsPolicy(), os.environ)
+        environments = Environments(folder / "environments", RequirementsPolicy(), variables or os.environ)
         options = ExecutorOptions(self.scratch, idle_workers)
         self.executor = Executor(environments, self._snapshot, environ or {}, options)
 

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 import uv
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from fnsync.errors import EnvironmentFailed
@@ -34,6 +34,8 @@ BASE_PACKAGES = ("msgspec", "uvloop", "aiohttp", "fastapi", "httpx", "pydantic",
 LAYOUT = "1"
 #: Written last; an environment without it was cut off while it was built.
 COMPLETE = ".complete.json"
+#: Runs a command that does not outlive this process.
+TETHER = (sys.executable, "-I", str(Path(__file__).resolve().parent.parent / "worker" / "tether.py"))
 #: How long uv may take, in seconds.
 BUILD_S = 1800.0
 #: How much of uv's output is kept for an error, in characters; its end tells most.
@@ -148,9 +150,12 @@ class Environments:
                 hint="allow it in fnsync.yaml, or use what the base environment has: " + ", ".join(BASE_PACKAGES),
             )
         allow = self._policy.allow
+        if allow is None:
+            return
         for entry in requirements:
-            name = canonicalize_name(_parsed(entry).name)
-            if allow is not None and not any(fnmatchcase(name, canonicalize_name(glob)) for glob in allow):
+            # One that is only an address has no name that could be allowed.
+            name = "" if _is_address(entry) else canonicalize_name(_parsed(entry).name)
+            if not any(name and fnmatchcase(name, canonicalize_name(glob)) for glob in allow):
                 raise EnvironmentFailed(
                     f"requirement {entry!r} is not allowed by policy.requirements.allow ({', '.join(allow)})",
                     hint="add the package's name to policy.requirements.allow in fnsync.yaml",
@@ -171,6 +176,8 @@ class Environments:
     async def _uv(self, environment: Environment, *arguments: str) -> None:
         """Run uv, pass its lines on as progress. Raises EnvironmentFailed with all it said."""
         process = await asyncio.create_subprocess_exec(
+            *TETHER,
+            str(os.getpid()),
             uv.find_uv_bin(),
             "--no-progress",
             *arguments,
@@ -178,6 +185,7 @@ class Environments:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=_uv_environment(self._environ),
+            limit=16 * KEPT_OUTPUT,  # of one line
         )
         said = ""
         try:
@@ -227,6 +235,11 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _is_address(entry: str) -> bool:
+    """Whether an entry is of the form that gives no name: `git+https://…`, `https://…`."""
+    return "://" in entry.partition(" ")[0]
+
+
 def _parsed(entry: str) -> Requirement:
     try:
         return Requirement(entry)
@@ -236,6 +249,8 @@ def _parsed(entry: str) -> Requirement:
 
 def _in_base(entry: str) -> bool:
     """Whether the base environment satisfies a requirement."""
+    if _is_address(entry):
+        return False
     requirement = _parsed(entry)
     if requirement.url or requirement.extras:
         return False
@@ -248,7 +263,12 @@ def _in_base(entry: str) -> bool:
 
 
 def _python_fits(requires_python: str | None) -> bool:
-    return requires_python is None or SpecifierSet(requires_python).contains(platform.python_version())
+    if requires_python is None:
+        return True
+    try:
+        return SpecifierSet(requires_python).contains(platform.python_version())
+    except InvalidSpecifier as exc:
+        raise EnvironmentFailed(f"requires-python {requires_python!r} is not understood: {exc}") from exc
 
 
 def _uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
