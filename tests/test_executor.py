@@ -454,9 +454,10 @@ async def test_worker_that_does_not_let_go_serves_its_other_calls_to_the_end(
             return "done"
     """
     gate = tmp_path / "gate"
-    function = bench.function(source, timeout_s=1.5, id="half_stuck")
+    function = bench.function(source, timeout_s=2, id="half_stuck")
     stuck = asyncio.create_task(bench.call(function, body={"stuck": True}))
-    await asyncio.sleep(0.8)
+    await until("the stuck call", lambda: bench.executor.health("half_stuck").calls == 1)
+    await asyncio.sleep(1.2)
     (old,) = bench.pids(function)
     other = asyncio.create_task(bench.call(function, body={"gate": str(gate)}))
     with pytest.raises(TimeLimit):

@@ -93,8 +93,9 @@ async def test_line_built_in_pieces_is_one_line(bench: Bench, id: str) -> None:
 
 
 async def test_very_long_line_is_cut_and_says_so(bench: Bench, id: str) -> None:
-    (line,) = await lines_of(bench, id, "print('x' * 10_000_000)", 1)
+    line, after = await lines_of(bench, id, "print('x' * 10_000_000, 'rest')\nprint('after')", 2)
     assert len(line.text) < 9000 and line.text.endswith("… (+9,991,808 characters)")
+    assert after.text == "after"
 
 
 async def test_half_a_surrogate_is_shown_escaped(bench: Bench, id: str) -> None:

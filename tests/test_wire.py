@@ -1,7 +1,10 @@
 """The frames between server and worker: whole or not at all, and never what was not agreed on."""
 
 import asyncio
+import os
+import signal
 import socket
+import subprocess
 from collections.abc import Iterable
 from typing import Any
 
@@ -116,16 +119,21 @@ def test_a_body_of_32_mb_passes_in_pieces() -> None:
 def test_worker_of_another_protocol_is_refused() -> None:
     """The server's end of a worker that says hello in another version: it is hung up on."""
 
-    async def run() -> bool:
+    async def run(pid: int) -> str:
         ours, theirs = socket.socketpair()
+        output, output_end = os.pipe()
         lines: list[LogLine] = []
         gone = asyncio.Event()
         worker = Worker("probe", "r" * 64, lines.append, lambda _: gone.set())
         with theirs:
-            await asyncio.get_running_loop().create_unix_connection(lambda: worker, sock=ours)
+            ours.setblocking(False)
+            await worker.attach(pid, ours, output)
             theirs.sendall(wire.encode(wire.Hello(wire.PROTOCOL + 1, 1)))
             async with asyncio.timeout(5):
                 await gone.wait()
-        return "protocol" in worker.epitaph
+        os.close(output_end)
+        return worker.epitaph
 
-    assert asyncio.run(run())
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert f"protocol {wire.PROTOCOL + 1}, not {wire.PROTOCOL}" in asyncio.run(run(process.pid))
+        assert process.wait(5) == -signal.SIGKILL

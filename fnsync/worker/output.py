@@ -98,6 +98,8 @@ class Stream(io.TextIOBase):
         self._name = name
         self._level = level
         self._unfinished: dict[int, str] = {}
+        #: Calls whose line was too long to wait for its end: what comes up to the end is dropped.
+        self._cut: set[int] = set()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -119,20 +121,28 @@ class Stream(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() takes a str, not {type(text).__name__}")
         call = current_call.get()
+        size = len(text)
+        if call in self._cut:
+            _, end, text = text.partition("\n")
+            if not end:
+                return size
+            self._cut.discard(call)
         *lines, rest = (self._unfinished.pop(call, "") + text).split("\n")
         for line in lines:
             self._output.add(self._name, self._level, line)
         if len(rest) > LINE_CHARACTERS:
             self._output.add(self._name, self._level, rest)
+            self._cut.add(call)
         elif rest:
             self._unfinished[call] = rest
-        return len(text)
+        return size
 
     def flush(self) -> None:
         """Nothing to do: lines go out as they end."""
 
     def finish(self, call: int) -> None:
         """Send the unfinished line of a call that has ended."""
+        self._cut.discard(call)
         rest = self._unfinished.pop(call, "")
         if rest:
             self._output.add(self._name, self._level, rest)
