@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from fnsync.deadlines import Deadlines
 from fnsync.errors import (
     BodyTooLarge,
     FnsyncError,
@@ -67,7 +68,7 @@ class RunningCall:
         self._error: FnsyncError | None = None
         self._ended = False
         self._waiter: asyncio.Future[None] | None = None
-        self._limit: asyncio.TimerHandle | None = None
+        self._deadlines: Deadlines[RunningCall] | None = None
         self._grace: asyncio.TimerHandle | None = None
 
     # ---- for the caller ----
@@ -116,7 +117,7 @@ class RunningCall:
 
     # ---- for the pool ----
 
-    def begin(self, worker: Worker, timeout_s: float) -> None:
+    def begin(self, worker: Worker, deadlines: Deadlines[RunningCall]) -> None:
         """Hand the call to a worker. Raises BodyTooLarge; the worker then knows nothing of it."""
         invocation = self._invocation
         frame = wire.Call(
@@ -134,7 +135,8 @@ class RunningCall:
             raise BodyTooLarge(f"the request cannot be handed to {self.function}: {exc}") from exc
         self._worker = worker
         worker.add_call(self)
-        self._limit = asyncio.get_running_loop().call_later(timeout_s, self._on_time_limit, timeout_s)
+        self._deadlines = deadlines
+        deadlines.add(self)
 
     def abandon(self) -> None:
         """No worker got the call: give its place back."""
@@ -150,10 +152,11 @@ class RunningCall:
             self._items.clear()
             self._worker.send(wire.Cancel(self.id))
 
-    def _on_time_limit(self, timeout_s: float) -> None:
+    def on_time_limit(self, limit_s: float) -> None:
+        """The call is over its time limit: the caller is told, the worker gets a while to let go."""
         self._fail(
             TimeLimit(
-                f"{self.function} took longer than its time limit of {timeout_s:g} s",
+                f"{self.function} took longer than its time limit of {limit_s:g} s",
                 hint="raise `limits: {timeout: …}` in the function's settings file, or make it faster",
             )
         )
@@ -227,9 +230,10 @@ class RunningCall:
         if self._ended:
             return
         self._ended = True
-        for timer in (self._limit, self._grace):
-            if timer is not None:
-                timer.cancel()
+        if self._deadlines is not None:
+            self._deadlines.discard(self)
+        if self._grace is not None:
+            self._grace.cancel()
         if self._worker is not None:
             self._worker.end_call(self)
         self._release_once(survived)

@@ -136,7 +136,8 @@ class Executor:
             self._pools[key] = pool
             return manifest
         # Back to a revision that still has workers, or the same one under another environment.
-        pool.retired, pool.limits = False, function.limits
+        pool.retired = False
+        pool.take_limits(function.limits)
         ready = next((worker for worker in pool.workers if worker.alive and not worker.retired), None)
         if pool.spec == spec and ready is not None:
             return _loaded(ready)
@@ -154,7 +155,8 @@ class Executor:
         """Apply changed valves and limits without loading code again. Raises as `load` does; the old ones then hold."""
         pool = self.pool(function)
         valves = resolve_valves(function, self._environ)
-        limits, pool.limits = pool.limits, function.limits
+        limits = pool.limits
+        pool.take_limits(function.limits)
         if valves == pool.spec.valves and limits.concurrency >= function.limits.concurrency:
             return
         before, pool.spec = pool.spec, replace(pool.spec, valves=valves)
@@ -164,7 +166,8 @@ class Executor:
             else:
                 await pool.start_worker()  # only its own model can tell whether the values fit
         except BaseException:
-            pool.spec, pool.limits = before, limits
+            pool.spec = before
+            pool.take_limits(limits)
             raise
 
     def retire(self, id: FunctionId, *, keep: Revision | None = None) -> None:
@@ -366,7 +369,7 @@ class CallContext:
         worker = await pool.acquire()
         call = self._call = RunningCall(executor.next_id(), function.id, self._invocation, pool.release)
         try:
-            call.begin(worker, pool.limits.timeout_s)
+            call.begin(worker, pool.deadlines)
         except BaseException:
             call.abandon()
             raise

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fnsync.deadlines import Deadlines
 from fnsync.errors import CrashLoop, FnsyncError, Saturated, WorkerDied
 from fnsync.model import Limits
 from fnsync.runtime import wire
-from fnsync.runtime.call import error_of
+from fnsync.runtime.call import RunningCall, error_of
 from fnsync.runtime.spec import WorkerSpec
 from fnsync.runtime.worker import Worker
 
@@ -93,6 +94,8 @@ class Pool:
     ) -> None:
         self.spec = spec
         self.limits = limits
+        #: The calls under way, and when each is over its time limit.
+        self.deadlines = self._new_deadlines(limits.timeout_s)
         self.workers: list[Worker] = []
         #: A newer revision answers new requests.
         self.retired = False
@@ -106,6 +109,18 @@ class Pool:
         self._streak = 0
         self._not_before = 0.0
         self._last_crash: str | None = None
+        #: Why the last worker did not start.
+        self._trouble: str | None = None
+
+    def take_limits(self, limits: Limits) -> None:
+        """Changed limits hold for calls from now on."""
+        if limits.timeout_s != self.limits.timeout_s:
+            self.deadlines = self._new_deadlines(limits.timeout_s)
+        self.limits = limits
+
+    @staticmethod
+    def _new_deadlines(limit_s: float) -> Deadlines[RunningCall]:
+        return Deadlines(limit_s, lambda call: call.on_time_limit(limit_s))
 
     # ---- calls ----
 
@@ -116,7 +131,8 @@ class Pool:
             worker = self._free()
             if worker is not None:
                 self.running += 1
-                self._grow()
+                if self.limits.workers > 1:
+                    self._grow()
                 return worker
         return await self._wait()
 
@@ -154,6 +170,8 @@ class Pool:
         self._dispatch()
 
     def _free(self) -> Worker | None:
+        if len(self.workers) == 1:
+            return self.workers[0] if self.workers[0].usable else None
         usable = [worker for worker in self.workers if worker.usable]
         if len(usable) < 2:
             return usable[0] if usable else None
@@ -196,11 +214,13 @@ class Pool:
             await self.start_worker()
         except FnsyncError as exc:
             self._starting.clear()
+            self._trouble = exc.message
             if isinstance(exc, WorkerDied):
                 self._count_crash(exc.message)
             self._fail_waiting(exc)
         else:
             self._starting.clear()
+            self._trouble = None
             self._dispatch()
             self._grow()
 
@@ -248,13 +268,16 @@ class Pool:
     def health(self) -> Health:
         wait = self._not_before - time.monotonic()
         looping = wait > 0
+        message = f"no worker starts: {self._trouble}" if self._trouble else None
+        if looping:
+            message = f"crash loop, next try in {wait:.0f} s: {self._last_crash}"
         return Health(
             workers=sum(worker.alive for worker in self.workers),
             calls=self.running,
             waiting=len(self._waiting),
             crashes=self.crashes,
             retry_at=time.time() + wait if looping else None,
-            message=f"crash loop, next try in {wait:.0f} s: {self._last_crash}" if looping else None,
+            message=message,
         )
 
     # ---- the end ----
