@@ -279,6 +279,34 @@ async def test_slow_reader_of_a_gigabyte_bounds_both_sides(bench: Bench) -> None
             assert rss(pid) - worker_before < 20 * MB
 
 
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_slow_reader_of_endless_empty_items(bench: Bench, kind: str) -> None:
+    """They have no length, but they take memory."""
+    pause = "await asyncio.sleep(0)" if kind == "async def" else "pass"
+    loop = f"while True:\n            yield ''\n            {pause}"
+    text = f"import asyncio\nclass Pipe:\n    {kind} pipe(self, body):\n        {loop}"
+    function = bench.function(text, id="empty_items")
+    async with bench.running(function, stream=True) as call:
+        await call.first()
+        await asyncio.sleep(0.5)
+        assert 0 < len(call._items) <= wire.STREAM_WINDOW_BYTES / wire.ITEM_BYTES + 1
+
+
+async def test_full_disk_of_private_folders_is_an_error(tmp_path: Path) -> None:
+    """No folder can be made for the worker: the call says so at once."""
+    async with Bench(tmp_path) as bench:
+        neighbour = await bench.neighbour()
+        bench.scratch.rename(tmp_path / "away")
+        bench.scratch.touch()
+        function = bench.function(source("return 'x'"), id="homeless")
+        with pytest.raises(WorkerDied, match="no worker can be started"):
+            await within(5, "the call", bench.call(function))
+        assert await bench.call(neighbour) == "still here"
+        bench.scratch.unlink()
+        (tmp_path / "away").rename(bench.scratch)
+        assert await bench.call(function) == "x"
+
+
 async def test_reader_of_a_gigabyte_gets_all_of_it(bench: Bench) -> None:
     lines = "for _ in range(2**14):\n    yield 'x' * 2**16"
     function = bench.function(source(lines), timeout_s=60, id="whole_stream")
@@ -391,7 +419,7 @@ async def test_worker_that_floods_chunks_beyond_its_credit(bench: Bench) -> None
         async with bench.running(function, stream=True, body={"call": guess}) as running:
             assert running.id == guess
             await running.first()
-            await asyncio.sleep(1)  # a client that does not read
+            await until("the worker's end", lambda: running._ended)  # the client does not read
             assert rss(os.getpid()) - before < 400 * MB
             await rest(running)
 

@@ -127,7 +127,8 @@ def test_worker_of_another_protocol_is_refused() -> None:
         worker = Worker("probe", "r" * 64, lines.append, lambda _: gone.set())
         with theirs:
             ours.setblocking(False)
-            await worker.attach(pid, ours, output)
+            worker.adopt(pid)
+            await worker.attach(ours, output)
             theirs.sendall(wire.encode(wire.Hello(wire.PROTOCOL + 1, 1)))
             async with asyncio.timeout(5):
                 await gone.wait()

@@ -200,7 +200,7 @@ class RunningCall:
     def _add(self, items: list[str | bytes]) -> None:
         if self._error is not None:
             return  # nobody reads on
-        size = sum(map(len, items))
+        size = sum(map(len, items)) + wire.ITEM_BYTES * len(items)
         self._items += items
         self._size += size
         self._uncredited += size

@@ -234,13 +234,14 @@ class Executor:
         """Have a worker forked; a zygote that went away is replaced once."""
         function = pool.spec.function
         folder = self._options.scratch / str(next(self._folders))
-        folder.mkdir(parents=True)
         try:
+            folder.mkdir(parents=True)
             try:
                 return await self._fork_from(self._zygote(environment), pool, folder)
             except ZygoteGone:
                 return await self._fork_from(self._zygote(environment), pool, folder)
         except (ZygoteGone, OSError) as exc:
+            shutil.rmtree(folder, ignore_errors=True)  # it is empty, if it is there
             raise WorkerDied(function, f"{function}: no worker can be started: {exc}") from exc
 
     async def _fork_from(self, zygote: Zygote, pool: Pool, folder: Path) -> Worker:
@@ -264,14 +265,15 @@ class Executor:
                     address_space_bytes=pool.limits.memory_bytes * ADDRESS_SPACE_FACTOR + ADDRESS_SPACE_BYTES,
                     folder=folder,
                 )
-        except BaseException:
+            worker.adopt(pid)
+        except BaseException:  # a worker without the other end of its socket ends by itself
             ours.close()
             os.close(output)
             raise
         finally:
             os.close(output_end)
         self._workers[pid] = (worker, zygote, pool)
-        await worker.attach(pid, ours, output)
+        await worker.attach(ours, output)
         return worker
 
     async def _describe(self, pool: Pool, worker: Worker) -> Manifest:

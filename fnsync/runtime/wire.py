@@ -14,6 +14,8 @@ import msgspec
 MAX_FRAME_BYTES = 128 * 1024 * 1024
 #: How many bytes of chunks a stream may have under way before its reader has taken them.
 STREAM_WINDOW_BYTES = 256 * 1024
+#: What an item counts besides its length, so that a stream of empty texts is bounded too.
+ITEM_BYTES = 32
 #: Raised whenever a frame changes; worker and server must agree.
 PROTOCOL = 2
 

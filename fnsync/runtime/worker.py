@@ -93,10 +93,13 @@ class Worker(asyncio.Protocol):
 
     # ---- the process ----
 
-    async def attach(self, pid: int, channel: socket.socket, output_fd: int) -> None:
-        """Take over a forked process and the server's ends of its socket and output."""
+    def adopt(self, pid: int) -> None:
+        """Take over a forked process. Raises ProcessLookupError: it ended already."""
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)
+
+    async def attach(self, channel: socket.socket, output_fd: int) -> None:
+        """Take over the server's ends of the process's socket and output."""
         self._output_fd = output_fd
         loop = asyncio.get_running_loop()
         os.set_blocking(output_fd, False)

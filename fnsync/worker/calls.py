@@ -85,7 +85,7 @@ class ActiveCall:
             )
         with self._lock:
             self._items.append(item)
-            self._credit -= len(item)
+            self._credit -= len(item) + wire.ITEM_BYTES
             if self._flush_scheduled:
                 return False
             self._flush_scheduled = True

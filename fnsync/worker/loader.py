@@ -191,9 +191,8 @@ def build_valves(cls: type, values: Mapping[str, Any], what: str) -> Any:
         if not callable(errors):
             raise Fault("valves", f"{what}: {type(exc).__name__}: {exc}") from exc
         fields = "; ".join(f"{'.'.join(map(str, item['loc'])) or cls.__name__}: {item['msg']}" for item in errors())
-        raise Fault(
-            "valves", f"{what} do not fit: {fields}", hint="correct the values under `valves:` in the settings file"
-        ) from exc
+        hint = "correct the values under `valves:` in the settings file" if what == "valves" else None
+        raise Fault("valves", f"{what} do not fit: {fields}", hint=hint) from exc
 
 
 def _fields_set(valves: Any) -> dict[str, Any]:
