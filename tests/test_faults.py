@@ -519,6 +519,20 @@ async def test_kill_of_the_zygote(tmp_path: Path, number: int) -> None:
         assert not mark.exists()
 
 
+async def test_kill_of_the_zygote_while_a_function_loads(tmp_path: Path) -> None:
+    """The function is not to blame: it loads all the same."""
+    async with Bench(tmp_path / "bench") as bench:
+        assert await bench.call(await bench.neighbour()) == "still here"
+        text = f"import pathlib, time\npathlib.Path({str(tmp_path / 'mark')!r}).touch()\ntime.sleep(0.5)\n"
+        function = bench.function(text + source("return 'x'"), id="loading")
+        loading = asyncio.create_task(bench.executor.load(function))
+        await until("the load", (tmp_path / "mark").exists)
+        (zygote,) = (zygote.pid for zygote in bench.executor._zygotes.values())
+        os.kill(zygote, signal.SIGKILL)
+        assert (await within(15, "the load", loading)).kind == "pipe"
+        assert await bench.call(function) == "x"
+
+
 async def test_stopped_zygote_costs_only_new_workers(tmp_path: Path) -> None:
     """kill -STOP of the zygote: warm functions go on answering."""
     async with Bench(tmp_path) as bench:

@@ -213,8 +213,18 @@ class Executor:
     async def _start_worker(self, pool: Pool) -> Worker:
         """Fork a worker and load the revision. Raises LoadFailed, TimeLimit, WorkerDied, EnvironmentFailed."""
         spec = pool.spec
-        limit_s = max(LOAD_S, pool.limits.timeout_s)
         environment = await self.environments.ensure(spec.requirements, spec.requires_python)
+        zygote = self._zygotes.get(environment.name)
+        try:
+            return await self._fork_and_load(pool, environment)
+        except WorkerDied:
+            if zygote is None or zygote.alive:
+                raise
+        return await self._fork_and_load(pool, environment)  # its zygote had gone, and it with it
+
+    async def _fork_and_load(self, pool: Pool, environment: Environment) -> Worker:
+        spec = pool.spec
+        limit_s = max(LOAD_S, pool.limits.timeout_s)
         worker = await self._fork(pool, environment)
         try:
             async with asyncio.timeout(limit_s):
