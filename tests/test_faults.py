@@ -240,10 +240,10 @@ async def test_fork_bomb_of_threads(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "lines",
     [
-        "for _ in range(2**20): print('x' * 1023)",
-        "data = b'x' * 1023 + b'\\n'\nfor _ in range(2**20): os.write(1, data)",
+        "for _ in range(2**17): print('x' * 8191)",
+        "data = (b'x' * 1023 + b'\\n') * 64\nfor _ in range(2**14): os.write(1, data)",
         "subprocess.run(['head', '-c', str(2**30), '/dev/zero'], check=True)",
-        "import logging\nfor _ in range(2**18): logging.warning('x' * 4096)",
+        "import logging\nfor _ in range(2**17): logging.warning('x' * 8191)",
     ],
     ids=["print", "os.write", "subprocess", "logging"],
 )
