@@ -190,7 +190,7 @@ class RunningCall:
                 self._finish()
             case wire.Ask():
                 if self._worker is not None:
-                    self._worker.send(wire.Answer(self.id, frame.ask, NOBODY_ANSWERS))
+                    self._worker.answer(wire.Answer(self.id, frame.ask, NOBODY_ANSWERS))
 
     def _on_chunk(self, frame: wire.Chunk) -> None:
         self._add(frame.items)

@@ -109,6 +109,7 @@ class Executor:
     def _add_pool(self, function: LiveFunction) -> Pool:
         spec = spec_of(function, self._snapshot_folder, self._environ)
         pool = Pool(spec, function.limits, self._start_worker, self.next_id)
+        pool.manifest = function.manifest
         self._pools[function.id, function.revision] = pool
         return pool
 
@@ -132,24 +133,24 @@ class Executor:
         pool = self._pools.get(key)
         if pool is None:
             pool = Pool(spec, function.limits, self._start_worker, self.next_id)
-            manifest = _loaded(await pool.start_worker())
+            await pool.start_worker()
             self._pools[key] = pool
-            return manifest
+            return _known(pool)
         # Back to a revision that still has workers, or the same one under another environment.
         pool.retired = False
         pool.take_limits(function.limits)
         ready = next((worker for worker in pool.workers if worker.alive and not worker.retired), None)
         if pool.spec == spec and ready is not None:
-            return _loaded(ready)
+            return _known(pool)
         old, before, pool.spec = list(pool.workers), pool.spec, spec
         try:
-            worker = await pool.start_worker()
+            await pool.start_worker()
         except BaseException:
             pool.spec = before
             raise
         for other in old:
             other.retire()
-        return _loaded(worker)
+        return _known(pool)
 
     async def configure(self, function: LiveFunction) -> None:
         """Apply changed valves and limits without loading code again. Raises as `load` does; the old ones then hold."""
@@ -229,7 +230,7 @@ class Executor:
         try:
             async with asyncio.timeout(limit_s):
                 await worker.hello
-                worker.manifest = await self._describe(pool, worker)
+                await self._describe(pool, worker)
         except TimeoutError:
             worker.kill("loading took too long")
             raise TimeLimit(f"{spec.function} did not load within {limit_s:g} s") from None
@@ -286,7 +287,8 @@ class Executor:
         await worker.attach(ours, output)
         return worker
 
-    async def _describe(self, pool: Pool, worker: Worker) -> Manifest:
+    async def _describe(self, pool: Pool, worker: Worker) -> None:
+        """Have the worker load; what the revision is, is asked only the first time: schemas cost it memory."""
         spec = pool.spec
         request = Request(self.next_id(), worker)
         reply = await request.answer(
@@ -299,10 +301,13 @@ class Executor:
                 dict(spec.shown),
                 dict(spec.valves),
                 pool.limits.concurrency,
+                pool.manifest is None,
             )
         )
+        if pool.manifest is not None:
+            return
         try:
-            return manifest_of(msgspec.json.decode(reply.data, type=wire.Description))
+            pool.manifest = manifest_of(msgspec.json.decode(reply.data, type=wire.Description))
         except (msgspec.DecodeError, ValueError) as exc:  # function code can write to its worker's socket
             problem = Problem("load_failed", f"what its worker told of it is not understood: {exc}")
             raise LoadFailed(spec.function, problem) from exc
@@ -394,9 +399,9 @@ class CallContext:
             self._call.leave()
 
 
-def _loaded(worker: Worker) -> Manifest:
-    assert worker.manifest is not None, "a worker is handed over only after it has loaded"
-    return worker.manifest
+def _known(pool: Pool) -> Manifest:
+    assert pool.manifest is not None, "its first worker told it"
+    return pool.manifest
 
 
 def manifest_of(description: wire.Description) -> Manifest:

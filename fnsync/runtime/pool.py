@@ -11,7 +11,7 @@ from typing import Any
 
 from fnsync.deadlines import Deadlines
 from fnsync.errors import CrashLoop, FnsyncError, Saturated, WorkerDied
-from fnsync.model import Limits
+from fnsync.model import Limits, Manifest
 from fnsync.runtime import wire
 from fnsync.runtime.call import RunningCall, error_of
 from fnsync.runtime.spec import WorkerSpec
@@ -97,6 +97,8 @@ class Pool:
         #: The calls under way, and when each is over its time limit.
         self.deadlines = self._new_deadlines(limits.timeout_s)
         self.workers: list[Worker] = []
+        #: What the revision is; None until its first worker has told.
+        self.manifest: Manifest | None = None
         #: A newer revision answers new requests.
         self.retired = False
         self.touched_at = time.monotonic()

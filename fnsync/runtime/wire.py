@@ -17,7 +17,7 @@ STREAM_WINDOW_BYTES = 256 * 1024
 #: What an item counts besides its length, so that a stream of empty texts is bounded too.
 ITEM_BYTES = 32
 #: Raised whenever a frame changes; worker and server must agree.
-PROTOCOL = 2
+PROTOCOL = 3
 
 HEADER_BYTES = 4
 
@@ -73,7 +73,7 @@ class Exited(Frame, frozen=True, array_like=True, tag=4):
 
 
 class Describe(Frame, frozen=True, array_like=True, tag=10):
-    """Load a revision and tell what it is; answered with Reply (kind `json`: Description) or Failure."""
+    """Load a revision; answered with Reply (kind `json`: Description, or `none`) or Failure."""
 
     id: int
     function: str
@@ -88,6 +88,8 @@ class Describe(Frame, frozen=True, array_like=True, tag=10):
     valves: dict[str, Any]
     #: How many sync handlers may run at once.
     threads: int
+    #: Whether to tell what the revision is.
+    describe: bool
 
 
 class Configure(Frame, frozen=True, array_like=True, tag=11):

@@ -15,7 +15,6 @@ from typing import Protocol, cast
 
 import structlog
 
-from fnsync.model import Manifest
 from fnsync.runtime import wire
 from fnsync.runtime.logs import LogLine
 
@@ -27,6 +26,8 @@ STATUS_S = 1.0
 #: How much of a worker's raw output is read at once and how much of it is kept per second, in bytes.
 OUTPUT_READ_BYTES = 64 * 1024
 OUTPUT_BYTES_PER_S = 256 * 1024
+#: What may wait for a worker to read it when it asks for more, in bytes: above a few large bodies.
+UNREAD_BYTES = 2 * wire.MAX_FRAME_BYTES
 #: Bytes of unfinished raw output that are kept.
 OUTPUT_LINE_BYTES = 8 * 1024
 
@@ -67,8 +68,6 @@ class Worker(asyncio.Protocol):
         #: Exit code, negative for a signal; known some moments after the end.
         self.status: int | None = None
         self.memory_bytes = 0
-        #: What loading revealed; None until then.
-        self.manifest: Manifest | None = None
         #: Its private folder.
         self.folder: Path | None = None
         #: Calls that are over their time limit and still here; those that will never let go.
@@ -145,6 +144,14 @@ class Worker(asyncio.Protocol):
     def send(self, frame: wire.Frame) -> None:
         if self._transport is not None:
             self._transport.write(wire.encode(frame))
+
+    def answer(self, frame: wire.Answer) -> None:
+        """Send what the worker asked for, unless it asks without ever reading."""
+        if self._transport is not None and self._transport.get_write_buffer_size() > UNREAD_BYTES:
+            self.kill("the worker asks and does not read the answers", blame=True)
+            self._transport.abort()
+        else:
+            self.send(frame)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is none by inheritance

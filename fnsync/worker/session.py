@@ -99,8 +99,11 @@ class Session:
         self._threads.most = frame.threads
         try:
             self._function = loader.load(frame)
-            description = loader.describe(self._function)
-            self._channel.post(wire.Reply(frame.id, "json", results.to_json(description)))
+            if frame.describe:
+                description = loader.describe(self._function)
+                self._channel.post(wire.Reply(frame.id, "json", results.to_json(description)))
+            else:
+                self._channel.post(wire.Reply(frame.id, "none"))
         except BaseException as exc:  # whatever a source raises, SystemExit too, is its author's to see
             self._channel.post(self._places.failure(frame.id, "load", exc))
 
