@@ -19,6 +19,7 @@ from fnsync.errors import CrashLoop, FnsyncError, MemoryLimit, TimeLimit, Worker
 from fnsync.model import LiveFunction
 from fnsync.runtime import call as calls
 from fnsync.runtime import pool, wire
+from fnsync.runtime import worker as workers
 from tests.conftest import Project, Server, wait_for
 from tests.workbench import MB, Bench, alive, descendants, rest, rss, until, within
 
@@ -428,6 +429,22 @@ async def test_worker_that_floods_chunks_beyond_its_credit(bench: Bench) -> None
     with pytest.raises(WorkerDied, match="more of a stream than it had credit for"):
         await call()
     assert await bench.call(neighbour) == "still here"
+
+
+async def test_worker_that_asks_and_never_reads(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers would pile up in the server."""
+    monkeypatch.setattr(workers, "UNREAD_BYTES", MB)
+    lines = """
+    for found in channel():
+        while True:
+            found.sendall(packed([27, body["call"], 1, b"{}"]) * 1000)
+    """
+    function = bench.function(source(lines, CHANNEL, kind="async def"), id="asking")
+    await bench.executor.load(function)
+    body = {"call": bench.executor.next_id() + 1}
+    with pytest.raises(WorkerDied, match="does not read the answers"):
+        await within(8, "the call", bench.call(function, body=body))
+    assert await bench.call(function, body={"ok": True}) == "fine"
 
 
 async def test_worker_that_floods_lines_frames(bench: Bench) -> None:
