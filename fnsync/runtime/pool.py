@@ -23,6 +23,8 @@ CRASHES = 3
 BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
 #: How long a worker whose call is over its time limit may take before another is started, in seconds.
 HESITATION_S = 0.05
+#: How long a call waits at least while the first worker starts, in seconds.
+START_S = 15.0
 #: How long the workers of a replaced revision stay for requests that pinned it, in seconds.
 LINGER_S = 2.0
 
@@ -150,11 +152,13 @@ class Pool:
         turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         self._grow()
+        # A short time limit is about the function's own work, not about how long a process takes to start.
+        patience_s = limit.timeout_s if any(worker.usable for worker in self.workers) else max(limit.timeout_s, START_S)
         try:
-            async with asyncio.timeout(limit.timeout_s):
+            async with asyncio.timeout(patience_s):
                 return await turn
         except TimeoutError:
-            raise Saturated(f"{self.spec.function} had no free worker within {limit.timeout_s:g} s") from None
+            raise Saturated(f"{self.spec.function} had no free worker within {patience_s:g} s") from None
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release(True)  # it was given a worker in the very moment it left

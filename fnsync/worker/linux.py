@@ -68,6 +68,14 @@ def _children_by_stat(parent: int) -> list[int]:
     return found
 
 
+def session_of(pid: int) -> int:
+    """The session a process is in; each worker leads its own. 0: the process is gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
+
+
 def kill(pid: int) -> None:
     """SIGKILL a process that may be gone already."""
     try:

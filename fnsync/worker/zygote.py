@@ -196,11 +196,11 @@ class Zygote:
             self.send(wire.Exited(pid, os.waitstatus_to_exitcode(status)))
 
     def kill_strays(self, group: int) -> None:
-        """Kill what a dead worker started: its process group, and orphans that fell to us."""
+        """Kill what a dead worker started: its process group, and orphans that fell to us, but not those of others."""
         linux.kill_group(group)
         spare = self._spare[0] if self._spare is not None else 0
         for pid in linux.children():
-            if pid not in self._workers and pid != spare:
+            if pid not in self._workers and pid != spare and linux.session_of(pid) not in self._workers:
                 linux.kill(pid)
 
     def end(self) -> NoReturn:
