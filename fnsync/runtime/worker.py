@@ -283,9 +283,7 @@ class Worker(asyncio.Protocol):
             self._output_dropped += len(data)
             return
         self._output_budget -= len(data)
-        if self._output_dropped:
-            self._note(f"{self._output_dropped:,} bytes of output were dropped: they came faster than they can be kept")
-            self._output_dropped = 0
+        self._tell_dropped()
         self._output += data
         *lines, rest = self._output.split(b"\n")
         if len(rest) > OUTPUT_LINE_BYTES:
@@ -294,6 +292,11 @@ class Worker(asyncio.Protocol):
         self._output = bytearray(rest)
         for line in lines:
             self._add_raw(line)
+
+    def _tell_dropped(self) -> None:
+        if self._output_dropped:
+            self._note(f"{self._output_dropped:,} bytes of output were dropped: they came faster than they can be kept")
+            self._output_dropped = 0
 
     def _add_raw(self, line: bytes | bytearray) -> None:
         text = bytes(line[:OUTPUT_LINE_BYTES]).decode(errors="replace")
@@ -309,3 +312,4 @@ class Worker(asyncio.Protocol):
         if self._output:
             self._add_raw(self._output)
             self._output.clear()
+        self._tell_dropped()
