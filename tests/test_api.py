@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import signal
@@ -14,9 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
+from fnsync.api import exchange as exchanges
 from fnsync.api.errors import MethodNotAllowed, Unexpected
-from fnsync.errors import FnsyncError
+from fnsync.api.exchange import Exchange
+from fnsync.errors import FnsyncError, Invalid
 from tests.conftest import Project, Server, wait_for
 
 CHAT = "/v1/chat/completions"
@@ -306,6 +310,9 @@ def test_a_head_over_the_limit_is_431(small_server: Server, lines: tuple[str, ..
     except ConnectionResetError:
         return  # it was cut while the client still sent; only what comes after counts
     assert found.startswith(b"HTTP/1.1 431 "), found
+    head_of_answer, _, text = found.partition(b"\r\n\r\n")
+    assert json.loads(text) == {"detail": "the head of the request is larger than 4KB"}
+    assert b"content-length: %d" % len(text) in head_of_answer
 
 
 def test_a_long_address_is_431(small_server: Server) -> None:
@@ -339,6 +346,82 @@ def test_requests_in_a_row_on_one_connection_are_answered_in_order(server: Serve
 
     assert found.count(b"HTTP/1.1 200 ") == 3
     assert found.index(b"<0>") < found.index(b"<1>") < found.index(b"<2>")
+
+
+def test_requests_in_a_row_are_answered_while_the_connection_stays_open(server: Server, fn: str) -> None:
+    server.add(fn, "class Pipe:\n    def pipe(self, body): return body['messages'][0]['content']\n")
+    bodies = [json.dumps({"model": fn, "messages": [{"content": f"<{n}>"}]}).encode() for n in range(3)]
+    host, _, port = server.url.removeprefix("http://").partition(":")
+
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"".join(head(server, f"Content-Length: {len(body)}") + body for body in bodies))
+        found = b""
+        while b"<2>" not in found:
+            found += connection.recv(65536)
+
+    assert found.count(b"HTTP/1.1 200 ") == 3
+
+
+# ---- bodies that do not come -----------------------------------------------------------------------------
+
+
+def read_body(*parts: tuple[float, bytes], draining: Callable[[], bool] = lambda: False) -> bytes:
+    """Read a body whose parts each come after a time in seconds; after the last, nothing comes."""
+
+    async def run() -> bytes:
+        coming = iter(parts)
+
+        async def receive() -> Message:
+            after_s, data = next(coming, (3600.0, b""))
+            await asyncio.sleep(after_s)
+            return {"type": "http.request", "body": data, "more_body": data != b"end"}
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        scope = {"type": "http", "method": "POST", "path": CHAT, "headers": [(b"transfer-encoding", b"chunked")]}
+        return await Exchange(scope, receive, send, draining).body(1000)
+
+    return asyncio.run(run())
+
+
+def test_a_body_may_take_its_time() -> None:
+    assert read_body((0.05, b"to the "), (0.05, b"end")) == b"to the end"
+
+
+@pytest.mark.parametrize("parts", [(), ((0, b"begun"),)], ids=["never begun", "stopped"])
+def test_a_body_that_does_not_come_is_not_waited_for_without_end(
+    parts: tuple[tuple[float, bytes], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchanges, "BODY_PATIENCE_S", 0.1)
+    with pytest.raises(Invalid, match=r"does not come fast enough"):
+        read_body(*parts)
+
+
+def test_a_body_that_trickles_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchanges, "BODY_PATIENCE_S", 0.2)
+    with pytest.raises(Invalid, match=r"does not come fast enough: \d+ bytes"):
+        read_body(*[(0.02, b"x")] * 100)
+
+
+def test_a_body_that_does_not_come_does_not_hold_up_a_stop(
+    project: Project, start_server: Callable[..., Server]
+) -> None:
+    project.configure("server: {drain: 60s}")
+    server = start_server(project)
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(head(server, "Content-Length: 100") + b"{")
+        time.sleep(0.2)  # the server waits for the rest now
+
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        found = b"".join(iter(lambda: connection.recv(65536), b""))
+
+        assert server.stop() == 0
+        assert time.monotonic() - began < 15
+    assert found.startswith(b"HTTP/1.1 503 "), found
+    assert b"connection: close" in found
 
 
 # ---- the end ---------------------------------------------------------------------------------------------

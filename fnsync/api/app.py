@@ -72,7 +72,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            exchange = Exchange(scope, receive, send)
+            exchange = Exchange(scope, receive, send, self._is_draining)
             await self._serve(exchange)
             self._tally.request(_surface(scope["path"]), exchange.status)
         elif scope["type"] == "lifespan":
@@ -121,6 +121,9 @@ class App:
             await exchange.part(stream_error(errors.openai_error(stopping)))
             await exchange.end()
         return True
+
+    def _is_draining(self) -> bool:
+        return self._service.draining
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import Any
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 from starlette.datastructures import QueryParams
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from fnsync.api import errors
 from fnsync.api.errors import ClientGone, Headers, MethodNotAllowed
-from fnsync.errors import BodyTooLarge, FnsyncError, Invalid
+from fnsync.errors import BodyTooLarge, Draining, FnsyncError, Invalid
 from fnsync.units import format_size
 
-#: How long the next part of a body may take.
+#: How long the first part of a body may take, and each next one.
 BODY_PATIENCE_S = 30.0
+#: What a body that takes longer than that must have come with on average, in bytes per second.
+SLOWEST_BODY = 16 * 1024
+#: How long a body may take that is under way when the server begins to stop.
+BODY_DRAIN_S = 2.0
+#: How often a body that is waited for looks whether the server is stopping.
+BODY_TICK_S = 0.5
 #: How long a body that is too large is read on and thrown away, so that a client that sends before it reads
 #: gets the answer and no broken connection.
 LINGER_S = 5.0
 
-#: ASGI extension of our server: the head goes out with the first part of the body.
-HOLD_HEAD = "fnsync.hold_head"
+#: ASGI extension of our server: a Connection.
+CONNECTION = "fnsync.connection"
 
 _CLOSE = (b"connection", b"close")
+
+
+class Connection(Protocol):
+    """What our server can do for a request beyond ASGI."""
+
+    def hold_head(self) -> None: ...
+
+    def has_body(self) -> bool: ...
 
 
 class Exchange:
@@ -44,12 +60,16 @@ class Exchange:
         "ended",
         "receive",
         "send",
+        "_connection",
+        "_draining",
         "_length",
         "_expects",
         "_unread",
+        "_stalled",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, draining: Callable[[], bool]) -> None:
+        """`draining`: whether the server is stopping."""
         self.scope = scope
         #: The answer's status; 0: not begun.
         self.status = 0
@@ -68,9 +88,12 @@ class Exchange:
         self.ended = False
         self.receive = receive
         self.send = send
+        self._connection: Connection | None = scope.get("extensions", {}).get(CONNECTION)
+        self._draining = draining
         self._length = 0
         self._expects = False
         self._unread = True
+        self._stalled = False
         for name, value in scope["headers"]:
             if name == b"authorization":
                 self.authorization = value
@@ -94,39 +117,31 @@ class Exchange:
         return QueryParams(self.scope["query_string"])
 
     async def body(self, limit: int) -> bytes:
-        """Return the whole body. Raises BodyTooLarge above `limit` bytes, ClientGone, Invalid when it stalls."""
+        """Return the whole body.
+
+        Raises BodyTooLarge above `limit` bytes, ClientGone, Invalid when it stalls or trickles, and Draining when
+        the server stops before it has come.
+        """
         if self._length > limit:
             raise _too_large(limit)
-        message = await self.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        first: bytes = message.get("body", b"")
-        if message.get("more_body", False):
-            return await self._rest(first, limit)
-        self._unread = False
-        if len(first) > limit:
-            raise _too_large(limit)
-        return first
-
-    async def _rest(self, first: bytes, limit: int) -> bytes:
-        parts, size = [first], len(first)
-        while True:
-            if size > limit:
-                raise _too_large(limit)
+        # A timer for each request would cost much where a call takes so little; most bodies come with their head.
+        here = self._connection is not None and self._connection.has_body()
+        receive = self.receive if here else _Patience(self.receive, self._draining).receive
+        parts, size = [], 0
+        while self._unread:
             try:
-                async with asyncio.timeout(BODY_PATIENCE_S):
-                    message = await self.receive()
-            except TimeoutError as exc:
-                raise Invalid(f"the body stopped coming for {BODY_PATIENCE_S:g} s") from exc
+                message = await receive()
+            except (Invalid, Draining):
+                self._stalled = True
+                raise
             if message["type"] == "http.disconnect":
                 raise ClientGone
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            if not message.get("more_body", False):
-                self._unread = False
-                if size > limit:
-                    raise _too_large(limit)
-                return b"".join(parts)
+            self._unread = bool(message.get("more_body", False))
+            if size > limit:
+                raise _too_large(limit)
+        return b"".join(parts)
 
     async def gone(self) -> None:
         """Return when the client has closed the connection. For after the body was read."""
@@ -139,7 +154,7 @@ class Exchange:
         """Send a whole answer."""
         self.status = status
         head = [(b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % len(body)), *headers]
-        if self._unread and self._expects:
+        if self._unread and (self._expects or self._stalled):
             head.append(_CLOSE)  # the client may or may not send its body now; nobody could tell
         self._hold_head()
         await self.send({"type": "http.response.start", "status": status, "headers": head})
@@ -176,9 +191,8 @@ class Exchange:
 
     def _hold_head(self) -> None:
         """Have the head go out with the body, if the server can do that and there will be one."""
-        hold = self.scope.get("extensions", {}).get(HOLD_HEAD)
-        if hold is not None and self.scope["method"] != "HEAD":
-            hold()
+        if self._connection is not None and self.scope["method"] != "HEAD":
+            self._connection.hold_head()
 
     async def _refuse(self, status: int, body: bytes, headers: Headers) -> None:
         """Answer while the body is still coming, then throw it away for a while and close."""
@@ -192,6 +206,39 @@ class Exchange:
                     while self._unread:
                         self._unread = bool((await self.receive()).get("more_body", False))
         await self.end()
+
+
+class _Patience:
+    """Receives the parts of one body, and loses patience when it stalls, trickles, or holds up a stop."""
+
+    def __init__(self, receive: Receive, draining: Callable[[], bool]) -> None:
+        self._receive = receive
+        self._draining = draining
+        self._began_at = time.monotonic()
+        self._size = 0
+        self._stop_at = math.inf
+
+    async def receive(self) -> Message:
+        """Return the next message. Raises Invalid and Draining."""
+        asked_at = time.monotonic()
+        until = min(asked_at, self._began_at + self._size / SLOWEST_BODY) + BODY_PATIENCE_S
+        while True:
+            now = time.monotonic()
+            if self._stop_at is math.inf and self._draining():
+                self._stop_at = now + BODY_DRAIN_S
+            if now >= self._stop_at:
+                raise Draining("the server is stopping, and the body of the request had not come")
+            if now >= until:
+                waited = f"{now - self._began_at:.0f} s"
+                raise Invalid(f"the body does not come fast enough: {self._size} bytes of it in {waited}")
+            try:
+                # What arrives in the moment of the timeout is there at the next turn.
+                async with asyncio.timeout(min(BODY_TICK_S, until - now)):
+                    message = await self._receive()
+            except TimeoutError:
+                continue
+            self._size += len(message.get("body", b""))
+            return message
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fnsync.api.app import create_app
-from fnsync.api.exchange import HOLD_HEAD
+from fnsync.api.exchange import CONNECTION
 from fnsync.errors import ConfigError
+from fnsync.units import format_size
 
 if TYPE_CHECKING:
     from fnsync.service import Service
@@ -36,7 +37,7 @@ CUT_S = 2.0
 TICK_S = 0.02
 _TOO_LARGE_HEAD = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b'content-length: 57\r\n\r\n{"detail": "the head of the request is larger than %6d"}'
+    b"content-length: %d\r\n\r\n%b"
 )
 
 
@@ -149,6 +150,23 @@ class _HeldHead:
         self._transport.close()
 
 
+class _Connection:
+    """What an Exchange asks of our server beyond ASGI, about one request."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def hold_head(self) -> None:
+        """Have the answer's head wait for what follows it."""
+        self._cycle.transport = _HeldHead(self._cycle.transport)  # type: ignore[assignment]  # all a cycle uses
+
+    def has_body(self) -> bool:
+        """Whether the whole body has arrived, so that reading it will not wait."""
+        return not self._cycle.more_body
+
+
 def _protocol(limit: int) -> type[HttpToolsProtocol]:
     """Return the protocol with a bounded head; httptools itself collects without end."""
 
@@ -173,7 +191,6 @@ def _protocol(limit: int) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._in_head = False
-            self.scope["extensions"] = {HOLD_HEAD: self._hold_head}  # type: ignore[dict-item]  # ours alone reads it
             received, self._head_bytes = self._head_bytes, 0
             if self._impatience is not None:
                 self._impatience.cancel()
@@ -181,9 +198,8 @@ def _protocol(limit: int) -> type[HttpToolsProtocol]:
             if received > limit and self._size() > limit:
                 raise httptools.HttpParserError("head too large")
             super().on_headers_complete()
-
-        def _hold_head(self) -> None:
-            self.cycle.transport = _HeldHead(self.cycle.transport)  # type: ignore[assignment]  # all a cycle uses
+            # The next request may come while this one is served: each has its own.
+            self.scope["extensions"] = {CONNECTION: _Connection(self.cycle)}  # type: ignore[dict-item]  # for Exchange
 
         def connection_lost(self, exc: Exception | None) -> None:
             if self._impatience is not None:
@@ -201,7 +217,8 @@ def _protocol(limit: int) -> type[HttpToolsProtocol]:
 
         def _refuse_head(self) -> None:
             if not self.transport.is_closing():
-                self.transport.write(_TOO_LARGE_HEAD % limit)
+                body = b'{"detail": "the head of the request is larger than %b"}' % format_size(limit).encode()
+                self.transport.write(_TOO_LARGE_HEAD % (len(body), body))
                 self.transport.close()
 
     return BoundedProtocol
