@@ -110,6 +110,23 @@ def test_an_unknown_key_lists_the_known_ones() -> None:
     assert "permissions" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("permissions:\n  env:\n    - DEEPL_KEY\n    - FNSYNC_ADMIN_TOKEN\n", 4, "permissions.env"),
+        ("valves:\n  key: {env: FNSYNC_SECRET_KEY}\n", 2, "valves.key.env"),
+    ],
+)
+def test_the_servers_own_variables_are_not_for_functions(text: str, line: int, key: str) -> None:
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.parse(text, "f.yaml")
+
+    problem = caught.value.problem
+    assert (problem.path, problem.line) == ("f.yaml", line)
+    assert problem.message.startswith(f"{key}: FNSYNC_")
+    assert "does not begin with FNSYNC_" in (caught.value.hint or "")
+
+
 def test_a_bomb_of_nested_lists_ends_at_once() -> None:
     for text in ("[" * 200_000, "- " * 100_000, "a: &a [x]\n" + "b: [*a, *a]\n" * 9, "x" * 300_000):
         with pytest.raises(settings.SettingsError):

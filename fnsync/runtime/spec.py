@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fnsync.config import VARIABLE_PREFIX
 from fnsync.errors import LoadFailed
 from fnsync.model import LiveFunction, Problem, Revision
 
@@ -30,8 +31,10 @@ class WorkerSpec:
 
 
 def spec_of(function: LiveFunction, folder: Callable[[Revision], Path], environ: Mapping[str, str]) -> WorkerSpec:
-    """Raises LoadFailed when a valve refers to something that is not there."""
+    """Raises LoadFailed when a valve or a permission refers to something that is not there, or not for functions."""
     permitted = function.settings.permissions.env
+    for name in permitted:
+        _check_not_ours(function, "permissions.env", name)
     return WorkerSpec(
         function=function.id,
         revision=function.revision,
@@ -55,22 +58,36 @@ def _resolve(function: LiveFunction, name: str, value: Any, environ: Mapping[str
         return value
     (reference, target), *_ = value.items()
     if reference == "env":
+        _check_not_ours(function, f"valves.{name}", target)
         if target not in environ:
-            raise _unresolved(
+            raise _refused(
                 function,
+                "valves",
                 f"valves.{name}: the server's environment has no variable {target}",
                 f"start the server with {target} set, or write the value in the settings file",
             )
         return environ[target]
     if reference == "secret":
-        raise _unresolved(
+        raise _refused(
             function,
+            "valves",
             f"valves.{name} is encrypted, and this version cannot decrypt valves",
             f"give it as `{name}: {{env: NAME}}` instead",
         )
     return value
 
 
-def _unresolved(function: LiveFunction, message: str, hint: str) -> LoadFailed:
+def _check_not_ours(function: LiveFunction, key: str, variable: str) -> None:
+    """The settings file was checked for this; settings recorded by an older version were not."""
+    if str(variable).startswith(VARIABLE_PREFIX):
+        raise _refused(
+            function,
+            "permissions",
+            f"{key}: {variable} is the server's own, and not for functions",
+            f"give the value to the server under a name that does not begin with {VARIABLE_PREFIX}",
+        )
+
+
+def _refused(function: LiveFunction, code: str, message: str, hint: str) -> LoadFailed:
     path = function.path.removesuffix(".py") + ".yaml"
-    return LoadFailed(function.id, Problem("valves", message, path, hint=hint))
+    return LoadFailed(function.id, Problem(code, message, path, hint=hint))

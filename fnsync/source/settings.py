@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from fnsync import units
+from fnsync.config import VARIABLE_PREFIX
 from fnsync.errors import SourceError
 from fnsync.model import Access, LimitOverrides, Permissions, Problem, Settings
 from fnsync.source import yamltext
@@ -72,7 +73,7 @@ def _settings(value: Value) -> Settings:
         permissions=Permissions(
             network=permissions.get("network", _boolean, True),
             write=permissions.get("write", _texts, ()),
-            env=permissions.get("env", _texts, ()),
+            env=permissions.get("env", _variables, ()),
         ),
         required=top.get("required", _boolean, False),
     )
@@ -146,6 +147,21 @@ def _texts(key: str, value: Value) -> tuple[str, ...]:
     return tuple(item.data for item in value.data)
 
 
+def _variables(key: str, value: Value) -> tuple[str, ...]:
+    names = _texts(key, value)
+    for item in value.data:
+        _check_not_ours(key, item)
+    return names
+
+
+def _check_not_ours(key: str, value: Value) -> None:
+    """Refuse the server's own variables: its admin token and keys are among them."""
+    if value.data.startswith(VARIABLE_PREFIX):
+        message = f"{key}: {value.data[:60]} is the server's own, and not for functions"
+        hint = f"give the value to the server under a name that does not begin with {VARIABLE_PREFIX}"
+        raise _Bad(message, value.line, value.column, hint)
+
+
 def _measure(key: str, value: Value, read: Callable[[object], _T]) -> _T:
     try:
         found = read(value.plain())
@@ -184,3 +200,5 @@ def _check_reference(key: str, value: Value) -> None:
         if name in REFERENCES and not (isinstance(target.data, str) and target.data):
             expected = "the name of an environment variable" if name == "env" else "an encrypted text"
             raise _wrong(f"{key}.{name}", expected, target)
+        if name == "env":
+            _check_not_ours(f"{key}.{name}", target)
