@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 #: The note that tells which commit the columns of git are of.
 HEAD_NOTE = "head"
+#: How long after a failed write the next is tried, in seconds.
+RETRY_S = 2.0
 
 
 @dataclass(slots=True)
@@ -89,10 +91,21 @@ class IndexWriter:
             standings = {id: self._standings.get(id) for id in waiting.ids}
             try:
                 await asyncio.to_thread(self._write, waiting, standings)
-            except StoreError as exc:
-                log.error("index_not_written", error=str(exc), hint=exc.hint, functions=len(standings))
+            except (StoreError, OSError) as exc:
+                log.error("index_not_written", error=str(exc), functions=len(standings), again_in_s=RETRY_S)
+                self._put_back(waiting)
+                await asyncio.sleep(RETRY_S)
             if not self._wake.is_set():
                 self._idle.set()
+
+    def _put_back(self, waiting: _Waiting) -> None:
+        """What was not written waits on, below what came meanwhile."""
+        now = self._waiting
+        now.ids |= waiting.ids
+        now.units = {path: unit for path, unit in waiting.units.items() if path not in now.gone_units} | now.units
+        now.texts = {path: text for path, text in waiting.texts.items() if path not in now.gone_units} | now.texts
+        now.gone_units |= waiting.gone_units - now.units.keys()
+        self._start()
 
     def _write(self, waiting: _Waiting, standings: Mapping[FunctionId, Standing | None]) -> None:
         head = self._provenance.head

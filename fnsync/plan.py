@@ -63,14 +63,16 @@ def choose(claims: Sequence[Unit], live_path: str | None) -> Unit:
     return next((unit for unit in claims if unit.path == live_path), claims[0])
 
 
-def decide(unit: Unit, live: LiveFunction | None, denied: Collection[str]) -> tuple[Step, Problem | None]:
-    """The step for a claim, given what serves."""
+def decide(
+    unit: Unit, live: LiveFunction | None, denied: Collection[str], *, lost: bool = False
+) -> tuple[Step, Problem | None]:
+    """The step for a claim, given what serves. `lost`: the snapshot of what serves is gone."""
     problem = unit.problem or denied_import(unit, denied)
     if problem is not None:
         return Step.REFUSE, problem
     if unit.revision is None:
         return Step.REFUSE, Problem("unreadable", "the file could not be read", unit.path)
-    if live is None or live.revision != unit.revision:
+    if live is None or lost or live.revision != unit.revision:
         return Step.LOAD, None
     if live.settings.permissions.env != unit.settings.permissions.env:
         return Step.LOAD, None  # a process's environment is given once
@@ -158,6 +160,24 @@ def applied(live: LiveFunction, unit: Unit, limits: Limits, active: bool) -> Liv
         limits=unit.settings.limits.over(limits),
         active=active if unit.settings.active is None else unit.settings.active,
         shown=shown_paths(unit),
+    )
+
+
+#: Problems that leave a unit without the settings its file has.
+SETTINGS_PROBLEMS = ("settings", "settings_name", "vanished", "unreadable")
+
+
+def governed(live: LiveFunction, unit: Unit, limits: Limits, active: bool) -> LiveFunction:
+    """What serves, under those settings of `unit` that concern no code: they hold whatever the source is like."""
+    if unit.problem is not None and unit.problem.code in SETTINGS_PROBLEMS:
+        return live
+    wanted = unit.settings
+    settings = replace(wanted, valves=live.settings.valves, permissions=live.settings.permissions)
+    return replace(
+        live,
+        settings=settings,
+        limits=wanted.limits.over(limits),
+        active=active if wanted.active is None else wanted.active,
     )
 
 

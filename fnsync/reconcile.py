@@ -13,6 +13,7 @@ import structlog
 from fnsync.errors import FnsyncError, LoadFailed, RepositoryError, SourceError
 from fnsync.indexing import HEAD_NOTE, IndexWriter
 from fnsync.model import FunctionId, FunctionRow, GoodRevision, Limits, LiveFunction, Problem, Revision, Unit
+from fnsync.periodic import every
 from fnsync.plan import (
     Standing,
     Step,
@@ -24,6 +25,7 @@ from fnsync.plan import (
     difference,
     from_good,
     good_of,
+    governed,
 )
 from fnsync.provenance import Provenance
 from fnsync.registry import Registry
@@ -165,7 +167,8 @@ class Reconciler:
         self._tasks = [
             asyncio.create_task(self._writer.run()),
             asyncio.create_task(self._watch_head()),
-            asyncio.create_task(self._collect()),
+            asyncio.create_task(every(HEAD_S, self._watch_head, "the repository's HEAD")),
+            asyncio.create_task(every(COLLECT_S, self._collect, "cleaning")),
         ]
         self._spawn(self._finish_start(loads, outcome))
 
@@ -231,8 +234,9 @@ class Reconciler:
         outcome = _Outcome()
         async with self._turn:
             changes = await asyncio.to_thread(self._catalog.refresh, paths)
+            lost = await asyncio.to_thread(self._lost) if paths is None else frozenset()
             outcome.changed = _told(paths, changes)
-            loads = self._take(changes, changes.ids, outcome)
+            loads = self._take(changes, changes.ids | lost, outcome, lost)
         self._spawn(self._finish(loads, outcome))
 
     async def _finish(self, loads: Iterable[asyncio.Task[None]], outcome: _Outcome) -> None:
@@ -244,11 +248,25 @@ class Reconciler:
         if report is not None and self._on_reload is not None:
             self._on_reload(report)
 
-    def _take(self, changes: Changes, ids: Collection[FunctionId], outcome: _Outcome) -> list[asyncio.Task[None]]:
+    def _lost(self) -> frozenset[FunctionId]:
+        """Functions whose live snapshot is not there any more: somebody cleared the data folder."""
+        live = self._registry.world.functions.items()
+        lost = frozenset(id for id, function in live if not self._snapshots.has(function.revision))
+        if lost:
+            log.error("snapshots_lost", functions=sorted(lost)[:20], hint="they are made again from the files")
+        return lost
+
+    def _take(
+        self,
+        changes: Changes,
+        ids: Collection[FunctionId],
+        outcome: _Outcome,
+        lost: Collection[FunctionId] = (),
+    ) -> list[asyncio.Task[None]]:
         """Act on what was read: publish what needs no load, start the loads."""
         self.refused = changes.refused
         gone = {id for id in ids if not self._catalog.claims(id)}
-        loads = [self._take_one(id, outcome) for id in sorted(set(ids) - gone)]
+        loads = [self._take_one(id, outcome, lost=id in lost) for id in sorted(set(ids) - gone)]
         self._drop(gone, outcome)
         if changes.read or changes.removed:
             self._writer.files(changes.read.values(), changes.removed)
@@ -258,32 +276,48 @@ class Reconciler:
             self._writer.functions(ids)
         return [task for task in loads if task is not None]
 
-    def _take_one(self, id: FunctionId, outcome: _Outcome) -> asyncio.Task[None] | None:
+    def _take_one(self, id: FunctionId, outcome: _Outcome, *, lost: bool = False) -> asyncio.Task[None] | None:
         """Do what a function's files ask for; the task is the part that takes time."""
         before = self._standings.get(id)
         live = before.live if before is not None else None
         claims = self._catalog.claims(id)
         unit = choose(claims, live.path if live is not None else None)
+        if live is not None:
+            live = self._govern(live, unit, outcome)
         standing = Standing(unit, _rivals(claims, unit), live)
         self._note_conflicts(before, standing, outcome)
-        step, problem = decide(unit, live, self._policy.denied_imports)
+        step, problem = decide(unit, live, self._policy.denied_imports, lost=lost)
         self._stop_load(id)
+        if before is not None and not _same_files(before.unit, unit):
+            self._forget_retry(id)  # its waits were for other files
         if step in (Step.LOAD, Step.APPLY) and before is not None and self._must_wait(before, unit):
             self._standings[id] = replace(standing, problem=before.problem)
             self._plan_retry(id)
             return None
         if step is Step.LOAD:
             self._standings[id] = replace(standing, loading=True)
-            return self._work(id, self._load(standing, outcome))
+            return self._work(id, self._guarded(self._load(standing, outcome), standing, outcome))
         if step is Step.APPLY:
             self._standings[id] = standing
-            return self._work(id, self._apply(standing, outcome))
+            return self._work(id, self._guarded(self._apply(standing, outcome), standing, outcome))
         self._forget_retry(id)
         self._standings[id] = replace(standing, problem=problem)
         if problem is not None:
             outcome.failed.append((id, problem))
             log.warning("function_refused", function=id, problem=str(problem))
         return None
+
+    def _govern(self, live: LiveFunction, unit: Unit, outcome: _Outcome) -> LiveFunction:
+        """Apply at once what of the settings concerns no code, be the source broken or not."""
+        after = governed(live, unit, self._policy.limits, self._policy.active)
+        if after != live:
+            self._registry.publish(self._registry.world.changed({live.id: after}))
+            self._executor.limit(after)
+            what = difference(live, after)
+            outcome.applied.append((live.id, what))
+            log.info("settings_applied", function=live.id, what=what)
+            self._spawn(self._remember(after))
+        return after
 
     def _note_conflicts(self, before: Standing | None, now: Standing, outcome: _Outcome) -> None:
         for path in now.rivals:
@@ -294,8 +328,7 @@ class Reconciler:
 
     def _must_wait(self, before: Standing, unit: Unit) -> bool:
         """Whether these very files failed already: their next try is timed."""
-        same = (before.unit.revision, before.unit.settings) == (unit.revision, unit.settings)
-        return same and before.problem is not None and not self._retry_due(unit.id)
+        return _same_files(before.unit, unit) and before.problem is not None and not self._retry_due(unit.id)
 
     def _drop(self, gone: Collection[FunctionId], outcome: _Outcome) -> None:
         """Functions without a file: no new calls, and no memory of them."""
@@ -324,6 +357,21 @@ class Reconciler:
         if task is not None:
             task.cancel()
 
+    async def _guarded(self, work: Awaitable[None], standing: Standing, outcome: _Outcome) -> None:
+        """Whatever goes wrong with one function is told in its status and ends there."""
+        try:
+            await work
+        except Exception as exc:
+            log.exception("function_failed_unexpectedly", function=standing.unit.id)
+            self._failed(standing, exc, outcome)
+
+    async def _remember(self, live: LiveFunction) -> None:
+        """Record the good revision, so that it serves after a restart too."""
+        try:
+            await asyncio.to_thread(self._snapshots.record_good, good_of(live))
+        except (OSError, SourceError) as exc:
+            log.error("good_revision_not_recorded", function=live.id, error=str(exc))
+
     async def _load(self, standing: Standing, outcome: _Outcome) -> None:
         """Load the newest revision; it answers new calls from the moment it is published."""
         unit = standing.unit
@@ -347,7 +395,7 @@ class Reconciler:
         self.tally.took_s += took_s
         outcome.loaded.append((unit.id, live.revision[:8], took_ms))
         log.info("function_loaded", function=unit.id, revision=live.revision[:8], took_ms=round(took_ms, 1))
-        await asyncio.to_thread(self._snapshots.record_good, good_of(live))
+        await self._remember(live)
 
     async def _apply(self, standing: Standing, outcome: _Outcome) -> None:
         """Settings, path or title changed: the code that serves stays."""
@@ -364,7 +412,7 @@ class Reconciler:
         what = difference(before, live)
         outcome.applied.append((live.id, what))
         log.info("settings_applied", function=live.id, what=what)
-        await asyncio.to_thread(self._snapshots.record_good, good_of(live))
+        await self._remember(live)
 
     def _go_live(self, standing: Standing, live: LiveFunction) -> None:
         touch = self._provenance.touch(standing.unit)
@@ -378,7 +426,7 @@ class Reconciler:
 
     def _failed(self, standing: Standing, exc: Exception, outcome: _Outcome) -> None:
         id, problem = standing.unit.id, problem_of(exc, standing.unit)
-        known = self._retries.get(id, (0,))[0] > 1
+        known = id in self._retries  # the same files failed before, and that was logged
         self.tally.failed += 1
         self._standings[id] = replace(standing, problem=problem)
         outcome.failed.append((id, problem))
@@ -424,14 +472,13 @@ class Reconciler:
 
     async def _watch_head(self) -> None:
         """Keep created, updated, author and commit in step with the repository."""
-        while True:
-            try:
+        try:
+            # Long histories take seconds: no save waits for them.
+            if await self._provenance.refresh():
                 async with self._turn:
-                    if await self._provenance.refresh():
-                        self._take_provenance()
-            except (RepositoryError, OSError) as exc:
-                log.warning("repository_unreadable", error=str(exc))
-            await asyncio.sleep(HEAD_S)
+                    self._take_provenance()
+        except (RepositoryError, OSError) as exc:
+            log.warning("repository_unreadable", error=str(exc))
 
     def _take_provenance(self) -> None:
         live = {}
@@ -446,16 +493,11 @@ class Reconciler:
 
     async def _collect(self) -> None:
         """Remove snapshots and environments that nobody needs."""
-        while True:
-            await asyncio.sleep(COLLECT_S)
-            environments = {live.environment for live in self._registry.world.functions.values()}
-            try:
-                snapshots = await asyncio.to_thread(self._snapshots.collect, self._needed())
-                removed = await asyncio.to_thread(self._executor.environments.collect, environments)
-            except OSError as exc:
-                log.warning("cleaning_failed", error=str(exc))
-            else:
-                log.debug("cleaned", snapshots=snapshots, environments=removed)
+        environments = {live.environment for live in self._registry.world.functions.values()}
+        environments |= self._executor.environments_in_use()
+        snapshots = await asyncio.to_thread(self._snapshots.collect, self._needed())
+        removed = await asyncio.to_thread(self._executor.environments.collect, environments)
+        log.debug("cleaned", snapshots=snapshots, environments=removed)
 
     def _needed(self) -> set[Revision]:
         """Revisions in use, on disk now, or live."""
@@ -474,6 +516,10 @@ async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _same_files(before: Unit, now: Unit) -> bool:
+    return (before.revision, before.settings) == (now.revision, now.settings)
 
 
 def _told(paths: Collection[str] | None, changes: Changes) -> tuple[str, ...]:
@@ -495,4 +541,5 @@ def problem_of(exc: Exception, unit: Unit) -> Problem:
         return problem if problem.path is not None else replace(problem, path=unit.path)
     if isinstance(exc, FnsyncError):
         return Problem(exc.code, exc.message, unit.path, hint=exc.hint)
-    return Problem("unreadable", f"{type(exc).__name__}: {exc}", unit.path)
+    code = "unreadable" if isinstance(exc, OSError) else "unexpected"
+    return Problem(code, f"{type(exc).__name__}: {exc}", unit.path)

@@ -25,7 +25,7 @@ from fnsync.api import server
 from fnsync.config import Config
 from fnsync.errors import ConfigError, RepositoryError
 from fnsync.git.worktree import WorkTree
-from fnsync.model import FunctionId, Problem
+from fnsync.model import Problem
 from fnsync.plan import Standing, conflict_of
 from fnsync.provenance import Provenance
 from fnsync.reconcile import Policy, Reconciler, ReloadReport
@@ -103,11 +103,7 @@ class Service:
     async def start(self) -> None:
         """Bring everything up; functions that need loading are loaded in the background (see reconciler.ready)."""
         config = self.config
-        config.functions.mkdir(parents=True, exist_ok=True)
-        config.data.mkdir(parents=True, exist_ok=True)
-        # Tokens and copies of everything: never for git, whatever the project's own .gitignore says.
-        (config.data / ".gitignore").write_text("*\n", encoding="ascii")
-        self._lock = lock(config.data)
+        self._lock = take_folders(config.functions, config.data)
         # First, since its imports take the longest; they run beside all that follows.
         await self.executor.start()
         await asyncio.to_thread(self._open)
@@ -244,14 +240,26 @@ class Service:
         except RepositoryError as exc:
             return {"root": str(self.worktree.root), "branch": None, "head": None, "dirty": [], "error": str(exc)}
 
-    def function_status(self, id: FunctionId) -> dict[str, Any] | None:
-        """The entry of one function in the status, or None."""
-        standing = self.reconciler.standings.get(id)
-        return self._function_status(standing, self.executor.health(id)) if standing is not None else None
-
 
 def _problem(problem: Problem | None) -> dict[str, Any] | None:
     return asdict(problem) if problem is not None else None
+
+
+def take_folders(functions: Path, data: Path) -> IO[str]:
+    """Make the folders that are missing and take the data folder. Raises ConfigError that names the folder."""
+    for key, folder in (("functions", functions), ("data", data)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if key == "data":
+                # Tokens and copies of everything: never for git, whatever the project's own .gitignore says.
+                (folder / ".gitignore").write_text("*\n", encoding="ascii")
+                return lock(folder)
+        except OSError as exc:
+            raise ConfigError(
+                f"{key}: {folder} cannot be used: {exc.strerror or exc}",
+                hint=f"name another folder (`{key}:` in fnsync.yaml, or FNSYNC_{key.upper()})",
+            ) from exc
+    raise AssertionError("the data folder comes last")
 
 
 def lock(data: Path) -> IO[str]:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +21,13 @@ import structlog
 
 from fnsync.errors import Draining, LoadFailed, TimeLimit, WorkerDied
 from fnsync.model import FunctionId, Handler, Kind, LiveFunction, Manifest, Problem, Revision
+from fnsync.periodic import every
 from fnsync.runtime import monitor, sandbox, wire
 from fnsync.runtime.call import MEMORY_REASON, Invocation, RunningCall
-from fnsync.runtime.environments import Environment, Environments
+from fnsync.runtime.environments import BASE, Environment, Environments
 from fnsync.runtime.logs import LogBook
 from fnsync.runtime.pool import Health, Pool, Request
-from fnsync.runtime.spec import resolve_valves, spec_of
+from fnsync.runtime.spec import WorkerSpec, resolve_valves, spec_of
 from fnsync.runtime.worker import Worker
 from fnsync.runtime.zygote import Zygote, ZygoteGone, scrubbed_environment
 
@@ -34,6 +35,10 @@ log = structlog.get_logger()
 
 #: How long loading a revision may take beyond what its time limit says, in seconds: imports can be large.
 LOAD_S = 60.0
+#: How long one load keeps others from starting, in seconds.
+LOAD_TURN_S = 1.0
+#: How long the zygote of an environment without workers is kept, in seconds.
+ZYGOTE_IDLE_S = 60.0
 #: How often idle workers are looked for, in seconds.
 REAP_S = 0.5
 #: Address space a worker may have beyond its zygote's: so many times its memory limit, and so much more. Only a
@@ -73,14 +78,25 @@ class Executor:
         self._ids = itertools.count(1)
         self._folders = itertools.count(1)
         self._crashes: dict[str, int] = {}
+        #: The revision that answers new requests, of functions that were loaded or removed.
+        self._kept: dict[str, Revision | None] = {}
         self._loads = asyncio.Semaphore(max(2, os.cpu_count() or 2))
         self._tasks: list[asyncio.Task[None]] = []
+        self._background: set[asyncio.Task[None]] = set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def start(self) -> None:
         """Start the base zygote and the watch over processes; does not wait for imports."""
         await asyncio.to_thread(_empty, self._options.scratch)
         self._zygote(self.environments.base)
-        self._tasks = [asyncio.create_task(self._watch_usage()), asyncio.create_task(self._reap())]
+        self._tasks = [
+            asyncio.create_task(every(monitor.INTERVAL_S, self._watch_usage, "usage of workers")),
+            asyncio.create_task(every(REAP_S, self._reap, "idle workers")),
+        ]
 
     async def close(self) -> None:
         """End every process; calls under way fail."""
@@ -89,7 +105,7 @@ class Executor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
-        await asyncio.gather(*(zygote.stop() for zygote in self._zygotes.values()))
+        await asyncio.gather(*(zygote.stop() for zygote in self._zygotes.values()), *self._background)
         await self.environments.close()
         await asyncio.to_thread(_empty, self._options.scratch)
 
@@ -110,6 +126,8 @@ class Executor:
         spec = spec_of(function, self._snapshot_folder, self._environ)
         pool = Pool(spec, function.limits, self._start_worker, self.next_id)
         pool.manifest = function.manifest
+        # A request may have pinned a revision that was replaced, and cleared away, since.
+        pool.retired = self._kept.get(function.id, function.revision) != function.revision
         self._pools[function.id, function.revision] = pool
         return pool
 
@@ -125,7 +143,17 @@ class Executor:
         # Before it takes a place among the loads: a build can take minutes.
         await self.environments.ensure(frontmatter.requirements, frontmatter.requires_python)
         async with self._loads:
-            return await self._load(function)
+            load = asyncio.create_task(self._load(function))
+            try:
+                # Only the start is worth a processor; a source that waits while it is imported holds up nobody.
+                await asyncio.wait([load], timeout=LOAD_TURN_S)
+            except asyncio.CancelledError:
+                await _cancel(load)
+                raise
+        try:
+            return await load
+        finally:
+            await _cancel(load)
 
     async def _load(self, function: LiveFunction) -> Manifest:
         key = (function.id, function.revision)
@@ -169,10 +197,18 @@ class Executor:
         except BaseException:
             pool.spec = before
             pool.take_limits(limits)
+            self._spawn(pool.put_back())
             raise
+
+    def limit(self, function: LiveFunction) -> None:
+        """Apply changed limits alone; nothing of them concerns a worker that runs."""
+        pool = self._pools.get((function.id, function.revision))
+        if pool is not None:
+            pool.take_limits(function.limits)
 
     def retire(self, id: FunctionId, *, keep: Revision | None = None) -> None:
         """Another revision answers now, or none: the others' workers end when their calls are done."""
+        self._kept[id] = keep
         for (function, revision), pool in self._pools.items():
             if function == id and revision != keep:
                 pool.retired = True
@@ -199,7 +235,12 @@ class Executor:
 
     @property
     def worker_count(self) -> int:
+        """Worker processes now, of all functions."""
         return len(self._workers)
+
+    def environments_in_use(self) -> set[str]:
+        """Names of environments that have a zygote."""
+        return set(self._zygotes)
 
     # ---- workers ----
 
@@ -209,28 +250,27 @@ class Executor:
         if zygote is None or not zygote.alive:
             zygote = self._zygotes[environment.name] = Zygote(environment, self._on_exit)
             zygote.start()
+        zygote.used_at = time.monotonic()
         return zygote
 
-    async def _start_worker(self, pool: Pool) -> Worker:
+    async def _start_worker(self, pool: Pool, spec: WorkerSpec) -> Worker:
         """Fork a worker and load the revision. Raises LoadFailed, TimeLimit, WorkerDied, EnvironmentFailed."""
-        spec = pool.spec
         environment = await self.environments.ensure(spec.requirements, spec.requires_python)
         zygote = self._zygotes.get(environment.name)
         try:
-            return await self._fork_and_load(pool, environment)
+            return await self._fork_and_load(pool, spec, environment)
         except WorkerDied:
             if zygote is None or zygote.alive:
                 raise
-        return await self._fork_and_load(pool, environment)  # its zygote had gone, and it with it
+        return await self._fork_and_load(pool, spec, environment)  # its zygote had gone, and it with it
 
-    async def _fork_and_load(self, pool: Pool, environment: Environment) -> Worker:
-        spec = pool.spec
+    async def _fork_and_load(self, pool: Pool, spec: WorkerSpec, environment: Environment) -> Worker:
         limit_s = max(LOAD_S, pool.limits.timeout_s)
-        worker = await self._fork(pool, environment)
+        worker = await self._fork(pool, spec, environment)
         try:
             async with asyncio.timeout(limit_s):
                 await worker.hello
-                await self._describe(pool, worker)
+                await self._describe(pool, spec, worker)
         except TimeoutError:
             worker.kill("loading took too long")
             raise TimeLimit(f"{spec.function} did not load within {limit_s:g} s") from None
@@ -241,22 +281,24 @@ class Executor:
             raise
         return worker
 
-    async def _fork(self, pool: Pool, environment: Environment) -> Worker:
+    async def _fork(self, pool: Pool, spec: WorkerSpec, environment: Environment) -> Worker:
         """Have a worker forked; a zygote that went away is replaced once."""
-        function = pool.spec.function
+        function = spec.function
         folder = self._options.scratch / str(next(self._folders))
         try:
             folder.mkdir(parents=True)
             try:
-                return await self._fork_from(self._zygote(environment), pool, folder)
+                return await self._fork_from(self._zygote(environment), pool, spec, folder)
             except ZygoteGone:
-                return await self._fork_from(self._zygote(environment), pool, folder)
+                return await self._fork_from(self._zygote(environment), pool, spec, folder)
         except (ZygoteGone, OSError) as exc:
             shutil.rmtree(folder, ignore_errors=True)  # it is empty, if it is there
             raise WorkerDied(function, f"{function}: no worker can be started: {exc}") from exc
+        except asyncio.CancelledError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
-    async def _fork_from(self, zygote: Zygote, pool: Pool, folder: Path) -> Worker:
-        spec = pool.spec
+    async def _fork_from(self, zygote: Zygote, pool: Pool, spec: WorkerSpec, folder: Path) -> Worker:
         worker = Worker(spec.function, spec.revision, self.logs.add, self._on_gone)
         worker.folder = folder
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -287,9 +329,8 @@ class Executor:
         await worker.attach(ours, output)
         return worker
 
-    async def _describe(self, pool: Pool, worker: Worker) -> None:
+    async def _describe(self, pool: Pool, spec: WorkerSpec, worker: Worker) -> None:
         """Have the worker load; what the revision is, is asked only the first time: schemas cost it memory."""
-        spec = pool.spec
         request = Request(self.next_id(), worker)
         reply = await request.answer(
             wire.Describe(
@@ -328,12 +369,10 @@ class Executor:
 
     # ---- watch ----
 
-    async def _watch_usage(self) -> None:
-        while True:
-            await asyncio.sleep(monitor.INTERVAL_S)
-            for worker, _, pool in list(self._workers.values()):
-                if worker.alive:
-                    self._check_usage(worker, pool)
+    def _watch_usage(self) -> None:
+        for worker, _, pool in list(self._workers.values()):
+            if worker.alive:
+                self._check_usage(worker, pool)
 
     def _check_usage(self, worker: Worker, pool: Pool) -> None:
         usage = monitor.usage(worker.pid)
@@ -347,16 +386,25 @@ class Executor:
             reason = f"the worker had {usage.threads} threads; {monitor.MOST_THREADS} are allowed"
             worker.kill(reason, blame=True)
 
-    async def _reap(self) -> None:
-        while True:
-            await asyncio.sleep(REAP_S)
-            now = time.monotonic()
-            for key, pool in list(self._pools.items()):
-                pool.reap(now)
-                if pool.empty and pool.retired:
-                    self._crashes[key[0]] = self._crashes.get(key[0], 0) + pool.crashes
-                    del self._pools[key]
-            self._reap_surplus()
+    def _reap(self) -> None:
+        now = time.monotonic()
+        for key, pool in list(self._pools.items()):
+            pool.reap(now)
+            if pool.empty and pool.retired:
+                self._crashes[key[0]] = self._crashes.get(key[0], 0) + pool.crashes
+                del self._pools[key]
+        self._reap_surplus()
+        self._reap_zygotes(now)
+
+    def _reap_zygotes(self, now: float) -> None:
+        """Stop the zygotes of environments that have had no worker for a while; a need starts them again."""
+        busy = {zygote for _, zygote, _ in self._workers.values()}
+        for name, zygote in list(self._zygotes.items()):
+            if zygote in busy or name == BASE:
+                zygote.used_at = now
+            elif now - zygote.used_at > ZYGOTE_IDLE_S:
+                del self._zygotes[name]
+                self._spawn(zygote.stop())
 
     def _reap_surplus(self) -> None:
         """Stop the longest idle workers above the number that is kept."""
@@ -399,6 +447,13 @@ class CallContext:
             self._call.leave()
 
 
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    """End a task, if it has not ended yet."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+
+
 def _known(pool: Pool) -> Manifest:
     assert pool.manifest is not None, "its first worker told it"
     return pool.manifest
@@ -431,6 +486,5 @@ def manifest_of(description: wire.Description) -> Manifest:
 
 
 def _empty(folder: Path) -> None:
-    """Have an empty folder there; what an earlier run left goes."""
+    """Remove what this or an earlier run left in it."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)

@@ -21,11 +21,11 @@ class Usage:
 
 
 def usage(pid: int) -> Usage | None:
-    """Read it from /proc; None: the process is gone."""
+    """Read it from /proc; None: it cannot be had now, because the process is gone or no descriptor is free."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The process's name, in brackets, may itself hold blanks and brackets.
             fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return None
     return Usage(memory_bytes=int(fields[21]) * PAGE_BYTES, threads=int(fields[17]))

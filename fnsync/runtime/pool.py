@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fnsync.deadlines import Deadlines
-from fnsync.errors import CrashLoop, FnsyncError, Saturated, WorkerDied
+from fnsync.errors import CrashLoop, FnsyncError, LoadFailed, Saturated, WorkerDied
 from fnsync.model import Limits, Manifest
 from fnsync.runtime import wire
 from fnsync.runtime.call import RunningCall, error_of
@@ -91,7 +92,7 @@ class Pool:
         self,
         spec: WorkerSpec,
         limits: Limits,
-        start: Callable[[Pool], Awaitable[Worker]],
+        start: Callable[[Pool, WorkerSpec], Awaitable[Worker]],
         next_id: Callable[[], int],
     ) -> None:
         self.spec = spec
@@ -158,10 +159,12 @@ class Pool:
             async with asyncio.timeout(patience_s):
                 return await turn
         except TimeoutError:
+            if _granted(turn):  # a worker came free in the very moment the wait ended
+                return turn.result()
             raise Saturated(f"{self.spec.function} had no free worker within {patience_s:g} s") from None
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release(True)  # it was given a worker in the very moment it left
+            if _granted(turn):
+                self.release(True)
             raise
         finally:
             if turn in self._waiting:
@@ -232,7 +235,16 @@ class Pool:
 
     async def start_worker(self) -> Worker:
         """Start one worker and take it in. Raises what loading raises."""
-        worker = await self._start(self)
+        while True:
+            spec = self.spec
+            worker = await self._start(self, spec)
+            if self.spec == spec:
+                break
+            # Settings changed while it loaded.
+            if replace(self.spec, valves=spec.valves) == spec:
+                await self._configure_one(worker, dict(self.spec.valves))
+                break
+            worker.kill("its settings changed while it was loading")
         self.workers.append(worker)
         return worker
 
@@ -263,13 +275,19 @@ class Pool:
             )
 
     async def configure(self, valves: dict[str, Any]) -> None:
-        """Give new valve values to each worker. Raises LoadFailed; the workers then keep the old ones."""
+        """Give new valve values to each worker. Raises LoadFailed; see `put_back`."""
         for worker in [worker for worker in self.workers if worker.alive]:
-            request = Request(self._next_id(), worker)
-            try:
-                await request.answer(wire.Configure(request.id, valves, self.limits.concurrency))
-            except WorkerDied:
-                continue  # the next worker starts with the new values
+            with contextlib.suppress(WorkerDied):  # the next worker starts with the new values
+                await self._configure_one(worker, valves)
+
+    async def _configure_one(self, worker: Worker, valves: dict[str, Any]) -> None:
+        request = Request(self._next_id(), worker)
+        await request.answer(wire.Configure(request.id, valves, self.limits.concurrency))
+
+    async def put_back(self) -> None:
+        """Give the values of the spec to the workers again, since some may have taken others meanwhile."""
+        with contextlib.suppress(LoadFailed):  # they were in use a moment ago
+            await self.configure(dict(self.spec.valves))
 
     def health(self) -> Health:
         wait = self._not_before - time.monotonic()
@@ -312,3 +330,7 @@ class Pool:
         for worker in workers:
             worker.kill("the server is stopping")
         await asyncio.gather(*(worker.ended() for worker in workers))
+
+
+def _granted(turn: asyncio.Future[Worker]) -> bool:
+    return turn.done() and not turn.cancelled() and turn.exception() is None

@@ -135,8 +135,7 @@ class Worker(asyncio.Protocol):
         if self.status is None:
             return "the worker process went away"
         if self.status < 0:
-            number = -self.status
-            return f"the worker process was killed by signal {number} ({signal.Signals(number).name})"
+            return f"the worker process was killed by signal {-self.status} ({_signal_name(-self.status)})"
         return f"the worker process exited with status {self.status} during the call"
 
     # ---- frames ----
@@ -236,7 +235,10 @@ class Worker(asyncio.Protocol):
         # One that lives on without its socket is of no use to anybody.
         self.kill("the worker closed its connection to the server", blame=True)
         await asyncio.wait([self._exited], timeout=STATUS_S)
-        self._close_output()
+        try:
+            self._close_output()
+        except OSError as exc:
+            log.warning("worker_output_lost", function=self.function, error=str(exc))
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -313,3 +315,10 @@ class Worker(asyncio.Protocol):
             self._add_raw(self._output)
             self._output.clear()
         self._tell_dropped()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}" if number >= signal.SIGRTMIN else "unknown"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class Zygote:
         self.environment = environment
         self.pid = 0
         self.alive = False
+        #: When it last had a worker (monotonic).
+        self.used_at = time.monotonic()
         #: Packages that could not be imported ahead.
         self.missing: dict[str, str] = {}
         self._on_exit = on_exit
