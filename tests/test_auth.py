@@ -83,6 +83,40 @@ def test_a_new_token_counts_at_once_and_a_revoked_one_soon_no_more(server: Serve
     wait_for("the revoked token to be refused", lambda: listing(server, f"Bearer {token}").status_code == 401, 3)
 
 
+def test_the_last_use_of_a_token_is_noted_and_not_each(server: Server) -> None:
+    token = server.add_token("user", "once@example.org")
+    began = int(time.time())
+    assert listing(server, f"Bearer {token}").status_code == 200
+
+    state = State.open(f"sqlite:///{server.data / 'state.sqlite3'}")
+    try:
+
+        def used_at() -> int | None:
+            return next(known.last_used_at for known in state.tokens() if known.id == token.split("_")[1])
+
+        noted = wait_for("the use to be noted", used_at, 5)
+        assert noted >= began
+        wait_for("a later second", lambda: int(time.time()) > noted)
+        assert listing(server, f"Bearer {token}").status_code == 200
+        time.sleep(1.5)  # longer than the server takes between two looks
+        assert used_at() == noted, "noted once a minute"
+    finally:
+        state.close()
+
+
+def test_the_last_use_before_a_stop_is_noted(project: Project, start_server: Callable[..., Server]) -> None:
+    server = start_server(project)
+    token = server.add_token("user")
+    wait_for("the token", lambda: listing(server, f"Bearer {token}").status_code == 200)
+    assert server.stop() == 0
+
+    state = State.open(f"sqlite:///{server.data / 'state.sqlite3'}")
+    try:
+        assert [known.last_used_at is not None for known in state.tokens()] == [True]
+    finally:
+        state.close()
+
+
 def test_a_token_with_another_secret_of_a_known_id_is_refused(server: Server) -> None:
     token = server.add_token("user")
     assert listing(server, f"Bearer {token}").status_code == 200

@@ -82,7 +82,7 @@ def test_the_generation_grows_with_changes_here_and_in_another_process(state: St
     seen.append(state.generation())
     token, _ = state.add_token("admin", "here")
     seen.append(state.generation())
-    state.mark_used(token.id, 1_700_000_000)
+    state.mark_used({token.id: 1_700_000_000})
     assert state.generation() == seen[-1], "using a token is no change"
     assert state.tokens()[0].last_used_at == 1_700_000_000
     code = (

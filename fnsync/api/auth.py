@@ -23,6 +23,8 @@ from fnsync.store.state import ADMIN, State
 REFRESH_S = 1.0
 #: How often, at most, an unknown id makes the table be read again.
 UNKNOWN_S = 0.2
+#: How often, at most, the state is told that a token was used.
+MARK_S = 60.0
 #: Longer ones are refused unread.
 MAX_TOKEN_BYTES = 1024
 
@@ -31,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
+    """A token: its id, the SHA-256 of its text, and whose it is."""
+
+    id: str
     digest: bytes
     user: User
 
@@ -55,6 +60,10 @@ class Auth:
         #: time.monotonic() when the last reading began.
         self._read_at = 0.0
         self._reading = asyncio.Lock()
+        #: Ids of tokens used since the state was told last.
+        self._used: set[str] = set()
+        #: Id -> time.monotonic() when the state was told.
+        self._marked_at: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -65,6 +74,7 @@ class Auth:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            await self._mark_used(self._used)
 
     async def caller(self, authorization: bytes) -> User:
         """Return whose token an Authorization header holds. Raises Unauthorized."""
@@ -96,6 +106,7 @@ class Auth:
         entry = self._table.entries.get(parts[1].decode("latin-1"))
         if entry is None or not hmac.compare_digest(digest, entry.digest):
             return None
+        self._used.add(entry.id)
         return entry.user
 
     async def _read_again(self) -> None:
@@ -119,7 +130,25 @@ class Auth:
                     await self._refresh()
             except FnsyncError as exc:
                 log.warning("tokens_not_refreshed", error=str(exc))
+            await self._mark_used(self._due())
             await asyncio.sleep(REFRESH_S)
+
+    def _due(self) -> set[str]:
+        """Return the used tokens that the state was not told of within MARK_S."""
+        now = time.monotonic()
+        self._marked_at = {id: at for id, at in self._marked_at.items() if now - at < MARK_S}
+        return self._used - self._marked_at.keys()
+
+    async def _mark_used(self, ids: set[str]) -> None:
+        """Tell the state of these tokens' use. That it cannot be told is no reason to refuse anybody."""
+        if not ids:
+            return
+        self._used = self._used - ids
+        self._marked_at |= dict.fromkeys(ids, time.monotonic())
+        try:
+            await asyncio.to_thread(self._state.mark_used, dict.fromkeys(ids, int(time.time())))
+        except FnsyncError as exc:
+            log.warning("token_use_not_noted", error=str(exc))
 
     async def _refresh(self) -> None:
         """Read the table if it changed; under the lock."""
@@ -134,7 +163,7 @@ class Auth:
             return table
         users = {user.id: user for user in self._state.users()}
         entries = {
-            token.id: Entry(bytes.fromhex(token.digest), users[token.user_id])
+            token.id: Entry(token.id, bytes.fromhex(token.digest), users[token.user_id])
             for token in self._state.tokens()
             if token.user_id in users
         }

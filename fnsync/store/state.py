@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,12 +179,13 @@ class State:
                 _changed(connection)
         return removed
 
-    def mark_used(self, token_id: str, at: int) -> None:
-        """Note when a token was last used (epoch seconds); does not change `generation`."""
+    def mark_used(self, used: Mapping[str, int]) -> None:
+        """Note when tokens were last used (id -> epoch seconds); does not change `generation`."""
         from fnsync.store import tables
 
         with self._connected().writing() as connection:
-            connection.execute(tables.tokens.update().where(tables.tokens.c.id == token_id).values(last_used_at=at))
+            for id, at in used.items():
+                connection.execute(tables.tokens.update().where(tables.tokens.c.id == id).values(last_used_at=at))
 
     # ---- changes -----------------------------------------------------------------------------------------
 
