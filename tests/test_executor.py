@@ -1,7 +1,10 @@
 """Workers of functions: when they start and end, who gets a place, what they may see, and what they leave behind."""
 
 import asyncio
+import contextlib
+import errno
 import os
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from fnsync.errors import Draining, FunctionRaised, LoadFailed, Saturated, TimeLimit, WorkerDied
+from fnsync.errors import Draining, FunctionRaised, LoadFailed, MemoryLimit, Saturated, TimeLimit, WorkerDied
 from fnsync.model import FunctionId
 from fnsync.runtime import call as calls
-from fnsync.runtime import wire
+from fnsync.runtime import monitor, wire
 from tests.workbench import MB, Bench, alive, own_memory, rest, rss, until, within
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +159,56 @@ async def test_waiting_has_an_end(bench: Bench, tmp_path: Path) -> None:
         await within(3, "a waiting call", bench.call(function, body={"gate": str(tmp_path / "never")}))
     with pytest.raises(TimeLimit):
         await first
+
+
+async def test_turn_that_comes_as_the_wait_ends_is_used(bench: Bench) -> None:
+    """A worker that comes free in the very moment a wait ends must not be lost: its place would be gone for good."""
+    function = bench.function(ECHO, concurrency=1, timeout_s=0.2, id="edge")
+    assert await bench.call(function) == "hi"
+    pool = bench.executor.pool(function)
+    await pool.acquire()
+    waiting = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0.15)
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    # The release comes from a socket, as a worker's answer does, in the turn of the loop in which the wait ends.
+    loop.add_reader(ours, lambda: (loop.remove_reader(ours), pool.release(True)))
+    theirs.send(b"1")
+    time.sleep(0.1)  # noqa: ASYNC251  the loop is busy
+    with contextlib.suppress(Saturated):
+        await waiting
+        pool.release(True)
+    ours.close()
+    theirs.close()
+    assert pool.running == 0
+    assert await bench.call(function) == "hi"
+
+
+async def test_death_by_a_real_time_signal_is_told(bench: Bench) -> None:
+    function = bench.function("import os\nclass Pipe:\n    def pipe(self, body):\n        os.kill(os.getpid(), 40)\n")
+    with pytest.raises(WorkerDied, match="signal 40"):
+        await within(5, "the call", bench.call(function))
+    assert bench.executor.health(function.id).crashes == 1
+
+
+async def test_usage_is_watched_on_after_a_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One moment without free descriptors must not switch the memory limit off."""
+    looks = iter([OSError(errno.EMFILE, "no descriptor"), RuntimeError("whatever else")])
+    usage = monitor.usage
+
+    def failing(pid: int) -> monitor.Usage | None:
+        for failure in looks:
+            raise failure
+        return usage(pid)
+
+    monkeypatch.setattr(monitor, "usage", failing)
+    function = bench.function(
+        "class Pipe:\n    def pipe(self, body):\n        import time\n        x = b'x' * (200 << 20)\n"
+        "        time.sleep(10)\n",
+        memory_bytes=100 * 2**20,
+    )
+    with pytest.raises(MemoryLimit):
+        await within(8, "the call", bench.call(function))
 
 
 async def test_who_leaves_the_queue_gives_the_place_to_others(bench: Bench, tmp_path: Path) -> None:

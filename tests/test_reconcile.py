@@ -14,10 +14,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fnsync import indexing
+from fnsync.errors import StoreError
 from fnsync.git.worktree import WorkTree
 from fnsync.model import FunctionId, FunctionRow, Limits, Status
 from fnsync.provenance import Provenance
@@ -475,5 +478,136 @@ def test_git_columns_follow_the_commits() -> None:
         assert p.registry.world.functions[FunctionId("a")].commit == row.commit
         await p.restart(without_index=True)
         assert (await p.row_when("a", lambda row: row.commit is not None)) == row
+
+    with_project(story)
+
+
+def test_a_broken_function_can_be_switched_off() -> None:
+    async def story(p: Project) -> None:
+        await p.save("a.py", says("good"))
+        await p.save("a.py", "def broken(:\n")
+        await p.save("a.yaml", "active: false\nlimits: {timeout: 3s}\n")
+        live = p.registry.world.functions[FunctionId("a")]
+        assert not live.active, "it goes on answering although its settings switch it off"
+        assert live.limits.timeout_s == 3
+        assert p.row("a").status is Status.STALE
+        await p.restart()
+        assert not p.registry.world.functions[FunctionId("a")].active
+        await p.save("a.yaml", "active: true\nvalves: {n: abc}\n")
+        assert p.registry.world.functions[FunctionId("a")].active
+
+    with_project(story)
+
+
+def test_valves_that_do_not_fit_do_not_keep_it_on() -> None:
+    async def story(p: Project) -> None:
+        source = "from pydantic import BaseModel\nclass Pipe:\n    class Valves(BaseModel):\n        n: int = 1\n"
+        await p.save(
+            "a.py",
+            source
+            + "    def __init__(self):\n        self.valves = self.Valves()\n"
+            + "    def pipe(self, body):\n        return 'x'\n",
+        )
+        await p.save("a.yaml", "active: false\nvalves: {n: abc}\n")
+        assert not p.registry.world.functions[FunctionId("a")].active
+        assert "n" in str(p.row("a").error)
+
+    with_project(story)
+
+
+SLOW_VALVES = """
+import time
+from pydantic import BaseModel
+time.sleep(0.5)
+class Pipe:
+    class Valves(BaseModel):
+        n: int = 1
+    def __init__(self):
+        self.valves = self.Valves()
+    def pipe(self, body):
+        return str(self.valves.n)
+"""
+
+
+def test_values_that_change_while_a_worker_starts_reach_it() -> None:
+    async def story(p: Project) -> None:
+        await p.save("a.py", SLOW_VALVES)
+        for worker, _, _ in list(p.executor._workers.values()):
+            worker.kill("idle")
+            await worker.ended()
+        asking = asyncio.create_task(p.ask("a"))
+        await asyncio.sleep(0.1)  # its worker is being imported
+        await p.save("a.yaml", "valves: {n: 2}\n")
+        await asking
+        assert [await p.ask("a") for _ in range(3)] == ["2"] * 3
+
+    with_project(story)
+
+
+def test_slow_imports_hold_up_no_other_function() -> None:
+    async def story(p: Project) -> None:
+        for n in range(6):
+            p.write(f"slow{n}.py", "import time\ntime.sleep(20)\n" + says("slow"))
+        await p.reconciler.reconcile(None)
+        p.write("d.py", says("quick"))
+        await p.reconciler.reconcile(["d.py"])
+        async with asyncio.timeout(10):
+            while "d" not in p.registry.world.functions:
+                await asyncio.sleep(0.01)
+        assert await p.ask("d") == "quick"
+
+    with_project(story)
+
+
+def test_a_cleared_data_folder_is_filled_again() -> None:
+    async def story(p: Project) -> None:
+        await p.save("a.py", says("x"))
+        shutil.rmtree(p.data / "snapshots")
+        await p.take()
+        for worker, _, _ in list(p.executor._workers.values()):
+            worker.kill("idle")
+            await worker.ended()
+        assert await p.ask("a") == "x"
+
+    with_project(story)
+
+
+def test_a_failed_index_write_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "RETRY_S", 0.05)
+
+    async def story(p: Project) -> None:
+        whole = Index.apply
+        failures = iter((StoreError("the disk is full"), StoreError("the disk is full")))
+
+        def apply(index: Index, **what: Any) -> None:
+            for failure in failures:
+                raise failure
+            whole(index, **what)
+
+        monkeypatch.setattr(Index, "apply", apply)
+        await p.save("a.py", says("x"))
+        assert p.row("a").status is Status.READY
+
+    with_project(story)
+
+
+def test_a_record_that_cannot_be_written_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    async def story(p: Project) -> None:
+        await p.save("b.py", says("b"))
+        shutil.rmtree(p.data / "live")
+        (p.data / "live").write_text("in the way")
+        await p.save("a.py", says("x"))
+        assert await p.ask("a") == "x"
+
+    with_project(story)
+    assert "good_revision_not_recorded" in capsys.readouterr().out
+
+
+def test_a_new_edit_starts_its_own_retries() -> None:
+    async def story(p: Project) -> None:
+        await p.save("a.py", "raise RuntimeError('one')\n" + says("x"))
+        p.reconciler._retries[FunctionId("a")] = (6, p.reconciler._retries[FunctionId("a")][1])
+        await p.save("a.py", "raise RuntimeError('two')\n" + says("x"))
+        assert p.reconciler._retries[FunctionId("a")][0] == 1
 
     with_project(story)
