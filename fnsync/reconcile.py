@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -29,6 +29,8 @@ from fnsync.plan import (
 )
 from fnsync.provenance import Provenance
 from fnsync.registry import Registry
+from fnsync.reports import LoadTally, Outcome, ReloadReport
+from fnsync.retries import Retries
 from fnsync.runtime.executor import Executor
 from fnsync.source.catalog import Catalog, Changes
 from fnsync.source.snapshots import Snapshots
@@ -38,66 +40,8 @@ log = structlog.get_logger()
 
 #: How often the repository's HEAD is looked at, in seconds: a commit changes no file that we watch.
 HEAD_S = 2.0
-#: Waits before a revision that failed to load is tried again, in seconds: the first, and the longest.
-RETRY_S, LONGEST_RETRY_S = 10.0, 600.0
 #: How often snapshots and environments that nobody needs are removed, in seconds.
 COLLECT_S = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReloadReport:
-    """What one set of changes came to."""
-
-    #: Seconds since the epoch.
-    at: float
-    took_ms: float
-    changed: tuple[str, ...] = ()
-    #: Id, first eight digits of the revision, milliseconds.
-    loaded: tuple[tuple[str, str, float], ...] = ()
-    failed: tuple[tuple[str, Problem], ...] = ()
-    removed: tuple[str, ...] = ()
-    #: Id and what was applied without loading code.
-    applied: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What becomes of one set of changes, while it is worked on."""
-
-    started: float = field(default_factory=time.perf_counter)
-    changed: tuple[str, ...] = ()
-    loaded: list[tuple[str, str, float]] = field(default_factory=list)
-    failed: list[tuple[str, Problem]] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    applied: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def took_ms(self) -> float:
-        return (time.perf_counter() - self.started) * 1000
-
-    def report(self) -> ReloadReport | None:
-        """None: nothing happened."""
-        if not (self.loaded or self.failed or self.removed or self.applied):
-            return None
-        return ReloadReport(
-            time.time(),
-            self.took_ms,
-            self.changed,
-            tuple(self.loaded),
-            tuple(self.failed),
-            tuple(self.removed),
-            tuple(self.applied),
-        )
-
-
-@dataclass(slots=True)
-class LoadTally:
-    """How loads went since the start."""
-
-    good: int = 0
-    failed: int = 0
-    #: Seconds that the good ones took, together.
-    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +87,7 @@ class Reconciler:
         self._writer = IndexWriter(index, root, self._standings, provenance, policy.active)
         self._turn = asyncio.Lock()
         self._loads: dict[FunctionId, asyncio.Task[None]] = {}
-        self._retries: dict[FunctionId, tuple[int, asyncio.TimerHandle]] = {}
+        self._retries = Retries(lambda id: self._spawn(self._retry(id)))
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
 
@@ -156,7 +100,7 @@ class Reconciler:
 
     async def start(self) -> None:
         """Bring back what served before, look at the files, and begin to load what changed meanwhile."""
-        outcome = _Outcome()
+        outcome = Outcome()
         units, rows, goods, head = await asyncio.to_thread(self._read_stored)
         self._provenance.restore(rows, head)
         self._catalog.restore(units)
@@ -196,7 +140,7 @@ class Reconciler:
             self._standings[id] = standing
         self._registry.publish(self._registry.world.changed(live))
 
-    async def _finish_start(self, loads: list[asyncio.Task[None]], outcome: _Outcome) -> None:
+    async def _finish_start(self, loads: list[asyncio.Task[None]], outcome: Outcome) -> None:
         await asyncio.gather(*loads, return_exceptions=True)
         self.ready.set()
         log.info(
@@ -210,8 +154,7 @@ class Reconciler:
 
     async def close(self) -> None:
         """Stop; what is not written to the index yet is written first."""
-        for _, timer in self._retries.values():
-            timer.cancel()
+        self._retries.close()
         await _cancelled([*self._tasks[1:], *self._loads.values(), *self._background])
         if self._tasks:
             await self.flush()
@@ -231,7 +174,7 @@ class Reconciler:
 
     async def reconcile(self, paths: Collection[str] | None) -> None:
         """Look at `paths` (None: at everything) and act on what changed; returns when the loads are under way."""
-        outcome = _Outcome()
+        outcome = Outcome()
         async with self._turn:
             changes = await asyncio.to_thread(self._catalog.refresh, paths)
             lost = await asyncio.to_thread(self._lost) if paths is None else frozenset()
@@ -239,11 +182,11 @@ class Reconciler:
             loads = self._take(changes, changes.ids | lost, outcome, lost)
         self._spawn(self._finish(loads, outcome))
 
-    async def _finish(self, loads: Iterable[asyncio.Task[None]], outcome: _Outcome) -> None:
+    async def _finish(self, loads: Iterable[asyncio.Task[None]], outcome: Outcome) -> None:
         await asyncio.gather(*loads, return_exceptions=True)
         self._report(outcome)
 
-    def _report(self, outcome: _Outcome) -> None:
+    def _report(self, outcome: Outcome) -> None:
         report = outcome.report()
         if report is not None and self._on_reload is not None:
             self._on_reload(report)
@@ -260,7 +203,7 @@ class Reconciler:
         self,
         changes: Changes,
         ids: Collection[FunctionId],
-        outcome: _Outcome,
+        outcome: Outcome,
         lost: Collection[FunctionId] = (),
     ) -> list[asyncio.Task[None]]:
         """Act on what was read: publish what needs no load, start the loads."""
@@ -276,7 +219,7 @@ class Reconciler:
             self._writer.functions(ids)
         return [task for task in loads if task is not None]
 
-    def _take_one(self, id: FunctionId, outcome: _Outcome, *, lost: bool = False) -> asyncio.Task[None] | None:
+    def _take_one(self, id: FunctionId, outcome: Outcome, *, lost: bool = False) -> asyncio.Task[None] | None:
         """Do what a function's files ask for; the task is the part that takes time."""
         before = self._standings.get(id)
         live = before.live if before is not None else None
@@ -289,10 +232,10 @@ class Reconciler:
         step, problem = decide(unit, live, self._policy.denied_imports, lost=lost)
         self._stop_load(id)
         if before is not None and not _same_files(before.unit, unit):
-            self._forget_retry(id)  # its waits were for other files
+            self._retries.forget(id)  # its waits were for other files
         if step in (Step.LOAD, Step.APPLY) and before is not None and self._must_wait(before, unit):
             self._standings[id] = replace(standing, problem=before.problem)
-            self._plan_retry(id)
+            self._retries.plan(id)
             return None
         if step is Step.LOAD:
             self._standings[id] = replace(standing, loading=True)
@@ -300,14 +243,14 @@ class Reconciler:
         if step is Step.APPLY:
             self._standings[id] = standing
             return self._work(id, self._guarded(self._apply(standing, outcome), standing, outcome))
-        self._forget_retry(id)
+        self._retries.forget(id)
         self._standings[id] = replace(standing, problem=problem)
         if problem is not None:
             outcome.failed.append((id, problem))
             log.warning("function_refused", function=id, problem=str(problem))
         return None
 
-    def _govern(self, live: LiveFunction, unit: Unit, outcome: _Outcome) -> LiveFunction:
+    def _govern(self, live: LiveFunction, unit: Unit, outcome: Outcome) -> LiveFunction:
         """Apply at once what of the settings concerns no code, be the source broken or not."""
         after = governed(live, unit, self._policy.limits, self._policy.active)
         if after != live:
@@ -319,7 +262,7 @@ class Reconciler:
             self._spawn(self._remember(after))
         return after
 
-    def _note_conflicts(self, before: Standing | None, now: Standing, outcome: _Outcome) -> None:
+    def _note_conflicts(self, before: Standing | None, now: Standing, outcome: Outcome) -> None:
         for path in now.rivals:
             if before is None or path not in before.rivals:
                 problem = conflict_of(now, path)
@@ -328,13 +271,13 @@ class Reconciler:
 
     def _must_wait(self, before: Standing, unit: Unit) -> bool:
         """Whether these very files failed already: their next try is timed."""
-        return _same_files(before.unit, unit) and before.problem is not None and not self._retry_due(unit.id)
+        return _same_files(before.unit, unit) and before.problem is not None and not self._retries.due(unit.id)
 
-    def _drop(self, gone: Collection[FunctionId], outcome: _Outcome) -> None:
+    def _drop(self, gone: Collection[FunctionId], outcome: Outcome) -> None:
         """Functions without a file: no new calls, and no memory of them."""
         for id in gone:
             self._stop_load(id)
-            self._forget_retry(id)
+            self._retries.forget(id)
             if self._standings.pop(id, None) is not None:
                 outcome.removed.append(id)
                 log.info("function_removed", function=id)
@@ -357,7 +300,7 @@ class Reconciler:
         if task is not None:
             task.cancel()
 
-    async def _guarded(self, work: Awaitable[None], standing: Standing, outcome: _Outcome) -> None:
+    async def _guarded(self, work: Awaitable[None], standing: Standing, outcome: Outcome) -> None:
         """Whatever goes wrong with one function is told in its status and ends there."""
         try:
             await work
@@ -372,7 +315,7 @@ class Reconciler:
         except (OSError, SourceError) as exc:
             log.error("good_revision_not_recorded", function=live.id, error=str(exc))
 
-    async def _load(self, standing: Standing, outcome: _Outcome) -> None:
+    async def _load(self, standing: Standing, outcome: Outcome) -> None:
         """Load the newest revision; it answers new calls from the moment it is published."""
         unit = standing.unit
         started = time.perf_counter()
@@ -397,7 +340,7 @@ class Reconciler:
         log.info("function_loaded", function=unit.id, revision=live.revision[:8], took_ms=round(took_ms, 1))
         await self._remember(live)
 
-    async def _apply(self, standing: Standing, outcome: _Outcome) -> None:
+    async def _apply(self, standing: Standing, outcome: Outcome) -> None:
         """Settings, path or title changed: the code that serves stays."""
         before = standing.live
         assert before is not None
@@ -421,44 +364,24 @@ class Reconciler:
         self._standings[live.id] = Standing(standing.unit, standing.rivals, live)
         self._registry.publish(self._registry.world.changed({live.id: live}))
         self._executor.retire(live.id, keep=live.revision)
-        self._forget_retry(live.id)
+        self._retries.forget(live.id)
         self._writer.functions([live.id])
 
-    def _failed(self, standing: Standing, exc: Exception, outcome: _Outcome) -> None:
+    def _failed(self, standing: Standing, exc: Exception, outcome: Outcome) -> None:
         id, problem = standing.unit.id, problem_of(exc, standing.unit)
-        known = id in self._retries  # the same files failed before, and that was logged
+        known = self._retries.tries(id) > 0  # the same files failed before, and that was logged
         self.tally.failed += 1
         self._standings[id] = replace(standing, problem=problem)
         outcome.failed.append((id, problem))
         serves = standing.live.revision[:8] if standing.live is not None else None
         (log.debug if known else log.warning)("function_failed", function=id, problem=str(problem), serves=serves)
         self._writer.functions([id])
-        self._plan_retry(id)
+        self._retries.plan(id)
 
     # ---- retries ----
 
-    def _plan_retry(self, id: FunctionId) -> None:
-        """Try again by itself, later and later: what the load needed may be back."""
-        loop = asyncio.get_running_loop()
-        attempt, timer = self._retries.get(id, (0, None))
-        if timer is not None and not timer.cancelled() and timer.when() > loop.time():
-            return
-        handle = loop.call_later(
-            min(RETRY_S * 2**attempt, LONGEST_RETRY_S), lambda: self._spawn(self._retry(id)) and None
-        )
-        self._retries[id] = (attempt + 1, handle)
-
-    def _retry_due(self, id: FunctionId) -> bool:
-        retry = self._retries.get(id)
-        return retry is not None and retry[1].when() <= asyncio.get_running_loop().time()
-
-    def _forget_retry(self, id: FunctionId) -> None:
-        retry = self._retries.pop(id, None)
-        if retry is not None:
-            retry[1].cancel()
-
     async def _retry(self, id: FunctionId) -> None:
-        outcome = _Outcome()
+        outcome = Outcome()
         async with self._turn:
             if not self._catalog.claims(id) or id in self._loads:
                 return

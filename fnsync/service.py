@@ -1,12 +1,9 @@
-"""Builds the parts once, hands them to each other, and runs them until told to stop."""
+"""Builds the parts once and hands them to each other: everything one server has."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
-import gc
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -15,37 +12,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
 import structlog
-import uvloop
 
-from fnsync import records
-from fnsync.admin import AdminToken, admin_token
-from fnsync.api import server
 from fnsync.config import Config
 from fnsync.errors import ConfigError, RepositoryError
 from fnsync.git.worktree import WorkTree
-from fnsync.model import Problem
-from fnsync.plan import Standing, conflict_of
 from fnsync.provenance import Provenance
-from fnsync.reconcile import Policy, Reconciler, ReloadReport
+from fnsync.reconcile import Policy, Reconciler
 from fnsync.registry import Registry
+from fnsync.reports import ReloadReport
 from fnsync.runtime.environments import Environments, EnvironmentState, RequirementsPolicy
 from fnsync.runtime.executor import Executor, ExecutorOptions
 from fnsync.runtime.logs import LogLine
-from fnsync.runtime.pool import Health
 from fnsync.source.catalog import Catalog
 from fnsync.source.snapshots import Snapshots
+from fnsync.status import functions_status, repository_status
 from fnsync.store.index import Index
 from fnsync.store.state import State
 from fnsync.watch import Watcher
 
 log = structlog.get_logger()
-
-#: The collector runs rarely: requests make little garbage in cycles, and a run takes milliseconds.
-GC_THRESHOLD = 50_000
-#: How long the announcement waits for functions to load, in seconds.
-ANNOUNCE_S = 5.0
 
 
 def _nothing(_: object) -> None:
@@ -165,84 +151,22 @@ class Service:
             if store is not None:
                 store.close()
 
-    # ---- status ----
-
     def status(self) -> dict[str, Any]:
         """What `/api/status` answers; blocking (it asks git)."""
         reconciler, executor = self.reconciler, self.executor
-        healths = executor.healths()
-        functions = []
-        for standing in sorted(reconciler.standings.values(), key=lambda standing: standing.unit.id):
-            functions.append(self._function_status(standing, healths.get(standing.unit.id, Health())))
-            functions += [self._rival_status(standing, path) for path in standing.rivals]
         return {
             "version": self.version,
             "ready": reconciler.ready.is_set() and not self.draining,
             "draining": self.draining,
             "started_at": self.started_at,
             "uptime_s": round(time.time() - self.started_at, 3),
-            "repository": self._repository_status(),
+            "repository": repository_status(self.worktree),
             "watcher": {"mode": self.watcher.mode, "problem": self.watcher.problem},
             "sandbox": executor.sandbox(),
             "environments": [asdict(state) for state in executor.environments.states()],
-            "functions": functions,
+            "functions": functions_status(reconciler.standings, executor.healths(), self.config.defaults.active),
             "refused": [asdict(problem) for problem in reconciler.refused],
         }
-
-    def _function_status(self, standing: Standing, health: Health) -> dict[str, Any]:
-        unit, live = standing.unit, standing.live
-        kind = unit.inspection.kind or (live.kind if live else None)
-        active = self.config.defaults.active if unit.settings.active is None else unit.settings.active
-        return {
-            "id": unit.id,
-            "name": unit.name,
-            "type": kind,
-            "status": standing.status,
-            "active": active,
-            "global": unit.settings.is_global,
-            "path": unit.path,
-            "revision": unit.revision,
-            "live_revision": live.revision if live else None,
-            "commit": live.commit if live else None,
-            "updated_at": live.updated_at if live else None,
-            "error": _problem(standing.problem),
-            "rivals": list(standing.rivals),
-            "workers": health.workers,
-            "calls": health.calls,
-            "waiting": health.waiting,
-            "crashes": health.crashes,
-            "retry_at": health.retry_at,
-            "health": health.message,
-            "environment": live.environment if live else None,
-        }
-
-    def _rival_status(self, standing: Standing, path: str) -> dict[str, Any]:
-        """The entry of a file whose claim to an id does not count."""
-        return {
-            **self._function_status(Standing(standing.unit), Health()),
-            "path": path,
-            "status": "conflict",
-            "revision": None,
-            "error": _problem(conflict_of(standing, path)),
-            "rivals": [standing.unit.path],
-        }
-
-    def _repository_status(self) -> dict[str, Any] | None:
-        if self.worktree is None:
-            return None
-        try:
-            return {
-                "root": str(self.worktree.root),
-                "branch": self.worktree.branch(),
-                "head": self.worktree.head(),
-                "dirty": list(self.worktree.dirty()),
-            }
-        except RepositoryError as exc:
-            return {"root": str(self.worktree.root), "branch": None, "head": None, "dirty": [], "error": str(exc)}
-
-
-def _problem(problem: Problem | None) -> dict[str, Any] | None:
-    return asdict(problem) if problem is not None else None
 
 
 def take_folders(functions: Path, data: Path) -> IO[str]:
@@ -279,82 +203,3 @@ def lock(data: Path) -> IO[str]:
     file.write(str(os.getpid()))
     file.flush()
     return file
-
-
-def run(
-    config: Config,
-    *,
-    environ: Mapping[str, str],
-    listeners: Listeners | None = None,
-) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code. Raises FnsyncError when it cannot start.
-
-    With `listeners` they tell what happens, and the log holds errors only.
-    """
-    records.configure(quiet=listeners is not None)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(config, environ, listeners or Listeners(line=records.FunctionOutput())))
-    return 0
-
-
-async def _run(config: Config, environ: Mapping[str, str], listeners: Listeners) -> None:
-    # Before anything else: a taken port is the commonest reason not to start.
-    listener = server.listen(config.server.host, config.server.port)
-    service = Service(config, environ, listeners)
-    try:
-        await service.start()
-        token = await asyncio.to_thread(admin_token, service.state, config.data, environ)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 20, 20)
-        url = _url(listener.getsockname())
-        record = msgspec.json.encode({"pid": os.getpid(), "url": url})
-        (config.data / "server.json").write_bytes(record)
-        announcing: list[asyncio.Task[None]] = []
-        await server.serve(
-            service, listener, lambda: announcing.append(asyncio.create_task(_announce(service, url, token)))
-        )
-    finally:
-        listener.close()
-        await service.close()
-
-
-def _url(address: tuple[Any, ...]) -> str:
-    host, port = address[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104  the address to call, not to bind
-        host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def _announce(service: Service, url: str, token: AdminToken) -> None:
-    """Wait for the first loads, but not long: some functions may need minutes to install what they require."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(ANNOUNCE_S):
-            await service.reconciler.ready.wait()
-    announce(service, url, token)
-
-
-def announce(service: Service, url: str, token: AdminToken) -> None:
-    """Print where the server is, how to get in, and a command that works."""
-    pipes = sorted(
-        id
-        for id, live in service.registry.world.functions.items()
-        if live.active and live.kind == "pipe" and not live.manifest.manifold
-    )
-    model = "echo" if "echo" in pipes or not pipes else pipes[0]
-    shown = token.text if token.generated else "$FNSYNC_ADMIN_TOKEN"
-    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
-    lines = [
-        f"fnsync {service.version} serves {len(service.reconciler.standings)} functions of {service.config.functions}",
-        "",
-        f"  address      {url}",
-        f"  admin token  {shown}",
-        "",
-        "Try it:",
-        "",
-        f"  curl {url}/v1/chat/completions \\",
-        f'    -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" \\',
-        f"    -d '{json.dumps(body)}'",
-        "",
-    ]
-    print("\n".join(lines), flush=True)

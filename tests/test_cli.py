@@ -26,7 +26,7 @@ from fnsync.cli.reloads import problem_lines, report_lines
 from fnsync.config import Config, load
 from fnsync.errors import Unauthorized
 from fnsync.model import Problem
-from fnsync.reconcile import ReloadReport
+from fnsync.reports import ReloadReport
 from tests.commands import run, run_program
 
 
@@ -197,6 +197,7 @@ def test_the_admin_token_is_not_sent_to_another_machine(tmp_path: Path) -> None:
 ANSWERS: dict[str, tuple[int, dict[str, str], str]] = {
     "busy": (503, {"Retry-After": "3"}, '{"error": {"message": "busy is saturated", "type": "server_error"}}'),
     "unknown": (404, {}, '{"error": {"message": "there is no model unknown"}}'),
+    "filter": (404, {}, '{"error": {"message": "filter is a filter", "hint": "only pipes answer"}}'),
     "forbidden": (401, {}, '{"detail": "this token is not known"}'),
     "proxy": (502, {}, "<html>Bad Gateway</html>"),
     "object": (200, {}, '{"answer": 42}'),
@@ -247,6 +248,7 @@ def peer() -> Iterator[str]:
     [
         ("busy", exits.FAILED, "", "busy is saturated\ntry again in 3 s\n"),
         ("unknown", exits.NOT_FOUND, "", "there is no model unknown\n`fnsync status` lists the functions\n"),
+        ("filter", exits.NOT_FOUND, "", "filter is a filter\nonly pipes answer\n"),
         ("forbidden", exits.UNAUTHORIZED, "", "this token is not known\nthe token is not accepted by URL for this\n"),
         ("proxy", exits.FAILED, "", "the server answered 502\n"),
         ("object", exits.OK, '{\n  "answer": 42\n}\n', ""),

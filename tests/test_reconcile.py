@@ -24,8 +24,9 @@ from fnsync.errors import StoreError
 from fnsync.git.worktree import WorkTree
 from fnsync.model import FunctionId, FunctionRow, Limits, Status
 from fnsync.provenance import Provenance
-from fnsync.reconcile import Policy, Reconciler, ReloadReport
+from fnsync.reconcile import Policy, Reconciler
 from fnsync.registry import Registry
+from fnsync.reports import ReloadReport
 from fnsync.runtime.call import Invocation
 from fnsync.runtime.environments import Environments, RequirementsPolicy
 from fnsync.runtime.executor import Executor, ExecutorOptions
@@ -606,8 +607,9 @@ def test_a_record_that_cannot_be_written_is_told(capsys: pytest.CaptureFixture[s
 def test_a_new_edit_starts_its_own_retries() -> None:
     async def story(p: Project) -> None:
         await p.save("a.py", "raise RuntimeError('one')\n" + says("x"))
-        p.reconciler._retries[FunctionId("a")] = (6, p.reconciler._retries[FunctionId("a")][1])
+        waits = p.reconciler._retries._waits
+        waits[FunctionId("a")] = (6, waits[FunctionId("a")][1])
         await p.save("a.py", "raise RuntimeError('two')\n" + says("x"))
-        assert p.reconciler._retries[FunctionId("a")][0] == 1
+        assert p.reconciler._retries.tries(FunctionId("a")) == 1
 
     with_project(story)

@@ -13,7 +13,7 @@ from fnsync.cli.output import console, printable
 
 if TYPE_CHECKING:
     from fnsync.model import Problem
-    from fnsync.reconcile import ReloadReport
+    from fnsync.reports import ReloadReport
     from fnsync.runtime.environments import EnvironmentState
     from fnsync.runtime.logs import LogLine
 

@@ -32,7 +32,8 @@ def _run(file: ConfigFile, host: str | None, port: int | None, *, dev: bool) -> 
             environ[variable] = str(value)
     config = load(file, environ)
 
-    from fnsync.service import Listeners, run  # start time of the other commands
+    from fnsync.launch import run  # start time of the other commands
+    from fnsync.service import Listeners
 
     if not dev:
         raise typer.Exit(run(config, environ=environ))

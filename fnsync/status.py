@@ -1,0 +1,87 @@
+"""How everything stands, as `/api/status` and `fnsync status` tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from fnsync.errors import RepositoryError
+from fnsync.git.worktree import WorkTree
+from fnsync.model import FunctionId, Problem
+from fnsync.plan import Standing, conflict_of
+from fnsync.runtime.pool import Health
+
+
+def functions_status(
+    standings: Mapping[FunctionId, Standing], healths: Mapping[str, Health], active: bool
+) -> list[dict[str, Any]]:
+    """An entry for each function by id, and one behind it for each file that claims its id in vain.
+
+    `active`: what holds for functions whose settings do not say.
+    """
+    entries = []
+    for standing in sorted(standings.values(), key=lambda standing: standing.unit.id):
+        entries.append(_function(standing, healths.get(standing.unit.id, Health()), active))
+        entries += [_rival(standing, path, active) for path in standing.rivals]
+    return entries
+
+
+def _function(standing: Standing, health: Health, active: bool) -> dict[str, Any]:
+    unit, live = standing.unit, standing.live
+    kind = unit.inspection.kind or (live.kind if live else None)
+    asked = active if unit.settings.active is None else unit.settings.active
+    return {
+        "id": unit.id,
+        "name": unit.name,
+        "type": kind,
+        "status": standing.status,
+        "active": live.active if live else asked,
+        "global": unit.settings.is_global,
+        "path": unit.path,
+        "revision": unit.revision,
+        "live_revision": live.revision if live else None,
+        "commit": live.commit if live else None,
+        "updated_at": live.updated_at if live else None,
+        "error": _problem(standing.problem),
+        "rivals": list(standing.rivals),
+        "workers": health.workers,
+        "calls": health.calls,
+        "waiting": health.waiting,
+        "crashes": health.crashes,
+        "retry_at": health.retry_at,
+        "health": health.message,
+        "environment": live.environment if live else None,
+    }
+
+
+def _rival(standing: Standing, path: str, active: bool) -> dict[str, Any]:
+    """The entry of a file whose claim to an id does not count."""
+    return {
+        **_function(Standing(standing.unit), Health(), active),
+        "path": path,
+        "status": "conflict",
+        "revision": None,
+        "error": _problem(conflict_of(standing, path)),
+        "rivals": [standing.unit.path],
+    }
+
+
+def repository_status(worktree: WorkTree | None) -> dict[str, Any] | None:
+    """Where HEAD is and what is not committed; asks git. None: there is no usable repository."""
+    if worktree is None:
+        return None
+    known: dict[str, Any] = {"root": str(worktree.root), "branch": None, "head": None, "dirty": []}
+    try:
+        return {
+            **known,
+            "branch": worktree.branch(),
+            "head": worktree.head(),
+            "dirty": list(worktree.dirty()),
+        }
+    except RepositoryError as exc:
+        return {**known, "error": str(exc)}
+
+
+def _problem(problem: Problem | None) -> dict[str, Any] | None:
+    return asdict(problem) if problem is not None else None
