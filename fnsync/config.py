@@ -241,9 +241,9 @@ class AuthConfig(Section):
 
 
 class RateLimits(Section):
-    """Calls per caller; None: unlimited."""
+    """Completions per caller; None: unlimited. A chat service has one token for all of its users."""
 
-    user: RateLimit = Rate(60, 60.0)
+    user: RateLimit = None
     admin: RateLimit = None
 
 

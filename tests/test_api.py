@@ -106,6 +106,18 @@ def test_metrics_count_requests_and_calls(server: Server, client: httpx.Client, 
     assert any(line.startswith(f'fnsync_workers{{function="{fn}"}} 1.0') for line in lines)
 
 
+def test_calls_of_a_function_that_is_gone_are_no_longer_counted(server: Server, client: httpx.Client, fn: str) -> None:
+    server.add(fn, ECHO)
+    client.post(CHAT, json={"model": fn, "messages": HELLO})
+    assert f'fnsync_call_duration_seconds_count{{function="{fn}"}} 1.0' in client.get("/metrics").text
+
+    server.project.remove(f"{fn}.py")
+    server.gone(fn)
+    client.post(CHAT, json={"model": "any", "messages": HELLO})
+
+    assert f'duration_seconds_count{{function="{fn}"}}' not in client.get("/metrics").text
+
+
 def test_metrics_are_for_tokens_and_for_this_machine(server: Server, user_client: httpx.Client) -> None:
     url = f"{server.url}/metrics"
 

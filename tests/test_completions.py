@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from fnsync.chat import requests
-from fnsync.chat.rates import Rates
+from fnsync.chat.rates import MANY_KEYS, Rates
 from fnsync.errors import Invalid, RateLimited
 from fnsync.model import Rate
-from tests.conftest import Server, wait_for
+from tests.conftest import Project, Server, wait_for
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -127,6 +128,39 @@ def test_a_rate_lets_its_count_pass_at_once_and_then_one_by_one() -> None:
     rates.take("f", rate)
     with pytest.raises(RateLimited):
         rates.take("f", rate)
+
+
+def test_rates_of_callers_who_are_gone_take_no_room() -> None:
+    now = 0.0
+    rates, rate = Rates(clock=lambda: now), Rate(1, 1.0)
+    for number in range(3 * MANY_KEYS):
+        now += 0.001
+        rates.take(f"caller {number}", rate)
+    assert len(rates) <= MANY_KEYS + 1
+
+    rates.keep({f"caller {number}"})
+    assert len(rates) == 1
+
+
+def test_a_users_completions_are_limited_where_the_configuration_says_so(
+    project: Project, start_server: Callable[..., Server]
+) -> None:
+    project.configure("rate_limits: {user: 2/minute}")
+    project.write("echo.py", ECHO_BODY)
+    server = start_server(project)
+    server.settle("echo")
+    tokens = [server.add_token("user", "ada@example.org") for _ in range(2)]
+    request = {"model": "echo", "messages": HELLO}
+
+    with server.client(tokens[0]) as one, server.client(tokens[1]) as two, server.client() as admin:
+        assert [one.post(CHAT, json=request).status_code for _ in range(2)] == [200, 200]
+        answer = two.post(CHAT, json=request)
+        assert answer.status_code == 429, "all tokens of a user count together"
+        assert 1 <= int(answer.headers["retry-after"]) <= 30
+        assert answer.json()["error"]["message"] == "ada@example.org has 2 calls in 1m, and has had them"
+        assert {admin.post(CHAT, json=request).status_code for _ in range(5)} == {200}
+    with server.client(server.add_token("user", "bea@example.org")) as another:
+        assert another.post(CHAT, json=request).status_code == 200
 
 
 # ---- what the pipe gets ----------------------------------------------------------------------------------
@@ -353,7 +387,48 @@ def test_an_admin_reads_why_a_function_is_no_model(server: Server, client: httpx
 def test_an_inactive_function_is_no_model(server: Server, client: httpx.Client, fn: str) -> None:
     server.add(fn, ECHO_BODY, "active: false", status="inactive")
 
-    assert client.post(CHAT, json={"model": fn, "messages": HELLO}).status_code == 404
+    answer = client.post(CHAT, json={"model": fn, "messages": HELLO})
+
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == f"{fn} is switched off"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class Filter:\n    def inlet(self, body): return body\n", "is a filter, and no model"),
+        ("class Action:\n    def action(self, body): return body\n", "is an action, and no model"),
+    ],
+)
+def test_what_is_no_pipe_says_what_it_is(server: Server, client: httpx.Client, fn: str, text: str, said: str) -> None:
+    server.add(fn, text)
+
+    answer = client.post(CHAT, json={"model": fn, "messages": HELLO})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert answer.json()["error"]["message"] == f"{fn} {said}"
+
+
+@pytest.mark.parametrize("asked", ["{}", "{}.no"])
+def test_a_manifold_names_its_models(server: Server, client: httpx.Client, fn: str, asked: str) -> None:
+    pipes = "[{'id': 'a', 'name': 'A'}, {'id': 'b', 'name': 'B'}]"
+    server.add(fn, f"class Pipe:\n    pipes = {pipes}\n    def pipe(self, body): return ''\n")
+
+    answer = client.post(CHAT, json={"model": asked.format(fn), "messages": HELLO})
+
+    assert answer.status_code == 404
+    assert f"{fn} is a manifold" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["hint"] == f"its models are {fn}.a, {fn}.b"
+
+
+def test_what_a_function_is_stays_hidden_from_who_may_not_use_it(
+    server: Server, client: httpx.Client, user_client: httpx.Client, fn: str
+) -> None:
+    server.add(fn, "class Filter:\n    def inlet(self, body): return body\n", "access: {roles: [admin]}")
+
+    answer = user_client.post(CHAT, json={"model": fn, "messages": HELLO})
+
+    assert answer.json()["error"]["message"] == f"the model {fn!r} does not exist"
 
 
 # ---- clients that leave, and slow ones -------------------------------------------------------------------

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from fnsync.chat.access import may_use
-from fnsync.model import Access, Settings, User
+from fnsync.chat.completions import Completions
+from fnsync.chat.models import Models
+from fnsync.model import Access, Frontmatter, FunctionId, Kind, Limits, LiveFunction, Manifest, Revision, Settings, User
+from fnsync.registry import World
+from fnsync.runtime.executor import Executor
 from tests.conftest import Server, wait_for
 
 CHAT = "/v1/chat/completions"
@@ -245,3 +249,57 @@ def test_a_model_is_not_there_for_who_may_not_use_it(
 
     server.project.write(f"{fn}.yaml", "access: {users: [user@example.org]}")
     wait_for("access", lambda: ask(user_client, fn).status_code == 200)
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------
+
+
+def live(id: str, *, manifold: bool = False) -> LiveFunction:
+    return LiveFunction(
+        id=FunctionId(id),
+        name=id,
+        kind=Kind.PIPE,
+        revision=Revision("0" * 64),
+        path=f"{id}.py",
+        entry="function/main.py",
+        manifest=Manifest(Kind.PIPE, manifold=manifold),
+        frontmatter=Frontmatter(),
+        settings=Settings(),
+        limits=Limits(),
+        active=True,
+        environment="base",
+        updated_at=0,
+        shown={},
+    )
+
+
+def test_nothing_is_kept_of_functions_that_are_gone() -> None:
+    executor = cast(Executor, None)  # nothing is called
+    models = Models(executor)
+    completions = Completions(executor, models)
+    world = World()
+    for number in range(20):
+        pipe, manifold = live(f"pipe_{number}"), live(f"manifold_{number}", manifold=True)
+        world = world.changed({pipe.id: pipe, manifold.id: manifold}, frozenset(world.functions))
+        completions.keep(world)
+        completions.plan(pipe)
+        models.described(world, pipe, None)
+        models.described(world, manifold, "sub")
+
+    completions.keep(world)
+
+    assert list(completions._plans) == ["pipe_19"]
+    assert list(models._manifolds._known) == ["manifold_19"]
+
+
+def test_sub_models_that_nobody_lists_any_more_are_not_kept() -> None:
+    models = Models(cast(Executor, None))
+    manifold = live("manifold", manifold=True)
+    world = World().changed({manifold.id: manifold})
+
+    for number in range(50):
+        names = {f"sub{number}": f"Sub {number}"}
+        assert models._of(world).sub(manifold, f"sub{number}", names)["name"] == f"Sub {number}"
+        assert models._of(world).sub(manifold, "unlisted", names)["name"] == "unlisted"
+
+    assert list(models._of(world)._subs["manifold"][1]) == ["sub49"]

@@ -97,6 +97,11 @@ RENDERABLE = "give str, bytes, dict, a pydantic model, a generator of these, or 
 NO_MODEL = detail("the model 'no_such_model' does not exist")
 
 
+def no_model_of(model: str) -> dict[str, Any]:
+    told = f"the model {model!r} does not exist: mani_list is a manifold, which has models of its own"
+    return {**detail(told), "hint": "its models are mani_list.one, mani_list.two.dot"}
+
+
 #: Scenario -> number of the exchange -> what fnsync does instead.
 INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
     "pipe-returns-bytes": {
@@ -232,8 +237,8 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
         4: Ours("everyone who has a token may use a function, unless its settings say otherwise", json=ANY),
     },
     "models-manifold": {
-        4: Ours(UNKNOWN, 404, detail("the model 'mani_list' does not exist")),
-        5: Ours(UNKNOWN, 404, detail("the model 'mani_list.three' does not exist")),
+        4: Ours(UNKNOWN, 404, no_model_of("mani_list")),
+        5: Ours(UNKNOWN, 404, no_model_of("mani_list.three")),
     },
     "models-none": {1: Ours("another wording", 401, detail(ANY))},
     "models-valves-missing": {
@@ -275,9 +280,9 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
         1: Ours(REAL_STATUS, 500, detail("TypeError: Pipe.pipe() got an unexpected keyword argument 'body'")),
     },
     "chat-inactive-pipe": {
-        0: Ours(UNKNOWN, 404, detail("the model 'plain' does not exist")),
+        0: Ours(UNKNOWN, 404, {**detail("plain is switched off"), "hint": "set active: true in its settings file"}),
         2: Ours("a change holds at once, not after the next listing", json=completion("you said: hello")),
-        6: Ours("a change holds at once, not after the next listing", 404, detail(ANY)),
+        6: Ours("a change holds at once, not after the next listing", 404, {**detail(ANY), "hint": ANY}),
         8: Ours(UNKNOWN, 404, detail(ANY)),
     },
 }

@@ -45,13 +45,14 @@ class App:
         self._auth = Auth(service.state, service.environ.get("FNSYNC_ADMIN_TOKEN"), service.reconciler.ready)
         self._models = Models(service.executor)
         self._tally = Tally()
-        completions = CompletionsEndpoint(service, self._auth, Completions(service.executor, self._models), self._tally)
+        completions = Completions(service.executor, self._models)
+        chat = CompletionsEndpoint(service, self._auth, self._models, completions, self._tally)
         models = ModelEndpoints(service, self._auth, self._models)
         operations = Operations(service, self._auth, self._tally)
         self._exact: dict[str, Endpoint] = {
-            "/v1/chat/completions": completions,
-            "/api/chat/completions": completions,
-            "/api/v1/chat/completions": completions,
+            "/v1/chat/completions": chat,
+            "/api/chat/completions": chat,
+            "/api/v1/chat/completions": chat,
             "/v1/models": models.openai_list,
             "/api/models": models.list,
             "/api/v1/models": models.list,

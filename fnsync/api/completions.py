@@ -20,15 +20,20 @@ from fnsync.chat import requests
 from fnsync.chat.access import may_use
 from fnsync.chat.completions import Completions, Plain
 from fnsync.chat.context import CREDENTIAL_HEADERS
+from fnsync.chat.models import Models
+from fnsync.chat.rates import Rates
 from fnsync.deadlines import Deadlines
 from fnsync.errors import Draining, FnsyncError, Unavailable, UnknownModel
-from fnsync.model import FunctionId, Status, User
+from fnsync.model import FunctionId, Kind, LiveFunction, Status, User
+from fnsync.registry import World
 
 if TYPE_CHECKING:
     from fnsync.service import Service
 
 #: Bodies above this are decoded off the loop.
 LARGE_BODY_BYTES = 1024 * 1024
+#: How many models of a manifold an error names.
+MANY_NAMES = 20
 #: A call that takes longer than this is watched for its client going away; most are done before.
 UNWATCHED_S = 0.05
 
@@ -36,13 +41,19 @@ UNWATCHED_S = 0.05
 class CompletionsEndpoint:
     """Answers `/v1/chat/completions` and the same under `/api` and `/api/v1`."""
 
-    def __init__(self, service: Service, auth: Auth, completions: Completions, tally: Tally) -> None:
+    def __init__(self, service: Service, auth: Auth, models: Models, completions: Completions, tally: Tally) -> None:
         self._service = service
+        self._models = models
         self._auth = auth
         self._completions = completions
         self._tally = tally
         self._max_body = service.config.server.max_body
         self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
+        self._limits = service.config.rate_limits
+        #: Calls by caller.
+        self._rates = Rates()
+        #: Of the world that was served last.
+        self._generation = 0
 
     async def __call__(self, exchange: Exchange) -> None:
         exchange.only("POST")
@@ -53,24 +64,32 @@ class CompletionsEndpoint:
         body = await exchange.body(self._max_body)
         large = len(body) > LARGE_BODY_BYTES
         request = await asyncio.to_thread(requests.parse, body) if large else requests.parse(body)
+        limit = self._limits.admin if caller.is_admin else self._limits.user
+        if limit is not None:
+            self._rates.take(caller.id, limit, who=caller.email)
+        world = self._service.registry.world
+        if world.generation > self._generation:
+            self._generation = world.generation
+            self._completions.keep(world)
+            self._tally.keep(world.functions)
         with Watch(exchange, self._patience):
-            await self._answer(exchange, request, caller)
+            await self._answer(exchange, request, caller, world)
 
-    async def _answer(self, exchange: Exchange, request: requests.ChatRequest, caller: User) -> None:
+    async def _answer(self, exchange: Exchange, request: requests.ChatRequest, caller: User, world: World) -> None:
         def describe(exc: FnsyncError) -> dict[str, Any]:
             return errors.openai_error(exc, admin=caller.is_admin)
 
         try:
             completion = await self._completions.prepare(
                 request,
-                self._service.registry.world,
+                world,
                 caller,
                 lambda: described(exchange),
                 events=exchange.events,
                 describe=describe,
             )
         except UnknownModel as exc:
-            raise self._explained(exc, request.model, caller) from exc
+            raise await self._explained(exc, request.model, caller, world) from exc
         exchange.headers = completion.plan.headers
         function = completion.plan.function.id
         began = time.perf_counter()
@@ -89,9 +108,12 @@ class CompletionsEndpoint:
             self._tally.running -= 1
             self._tally.call(function, time.perf_counter() - began)
 
-    def _explained(self, exc: UnknownModel, model: str, caller: User) -> FnsyncError:
-        """Say more of a model that has no live revision: it is loading, or, to admins, why it does not load."""
+    async def _explained(self, exc: UnknownModel, model: str, caller: User, world: World) -> FnsyncError:
+        """Say more of a model that names a function: what it is, that it is loading, or why it does not load."""
         id = FunctionId(model.partition(".")[0])
+        live = world.functions.get(id)
+        if live is not None and may_use(live.settings, caller):
+            return await self._no_model(exc, live)
         standing = self._service.reconciler.standings.get(id)
         if standing is None or standing.live is not None or not may_use(standing.unit.settings, caller):
             return exc
@@ -100,6 +122,25 @@ class CompletionsEndpoint:
         if standing.problem is not None and caller.is_admin:
             return UnknownModel(f"{id} has no revision that loads: {standing.problem}", hint=standing.problem.hint)
         return exc
+
+    async def _no_model(self, exc: UnknownModel, live: LiveFunction) -> FnsyncError:
+        """Say what a function is that is live, but not the model that was asked for."""
+        if not live.active:
+            return UnknownModel(f"{live.id} is switched off", hint="set active: true in its settings file")
+        if live.kind is not Kind.PIPE:
+            hint = "only pipes answer a chat; the list of models names them"
+            article = "an" if live.kind.value[0] in "aeiou" else "a"
+            return UnknownModel(f"{live.id} is {article} {live.kind.value}, and no model", hint=hint)
+        if live.manifest.manifold:
+            models = await self._models.sub_models(live)
+            hint = f"its models are {_some(models)}" if models else "it lists no models"
+            return UnknownModel(f"{exc.message}: {live.id} is a manifold, which has models of its own", hint=hint)
+        return exc
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - MANY_NAMES
+    return ", ".join(names[:MANY_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 class Watch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 #: Upper bounds in seconds.
@@ -33,6 +34,10 @@ class Tally:
         self.calls: dict[str, Durations] = {}
         #: Calls under way.
         self.running = 0
+
+    def keep(self, functions: Container[str]) -> None:
+        """Forget the calls of all others."""
+        self.calls = {id: durations for id, durations in self.calls.items() if id in functions}
 
     def request(self, surface: str, status: int) -> None:
         self.requests[surface, status] += 1

@@ -23,7 +23,7 @@ from fnsync.chat.rates import Rates
 from fnsync.chat.render import Renderer, stream_error
 from fnsync.chat.requests import ChatRequest
 from fnsync.errors import FnsyncError, Unrenderable
-from fnsync.model import LiveFunction, User
+from fnsync.model import FunctionId, LiveFunction, User
 from fnsync.registry import World
 from fnsync.runtime import wire
 from fnsync.runtime.call import Invocation, RunningCall
@@ -95,7 +95,7 @@ class Completions:
         self._executor = executor
         self._models = models
         self._rates = Rates()
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[FunctionId, Plan] = {}
 
     async def prepare(
         self,
@@ -127,7 +127,14 @@ class Completions:
             plan, self._executor.call(function, invocation), request, Renderer(request.model, events=events), describe
         )
 
+    def keep(self, world: World) -> None:
+        """Forget what belongs to functions that are not in `world`, the newest."""
+        self._plans = {id: plan for id, plan in self._plans.items() if id in world.functions}
+        self._rates.keep(world.functions)
+        self._models.keep(world)
+
     def plan(self, function: LiveFunction) -> Plan:
+        """Return the function's plan, made anew when the function changed."""
         plan = self._plans.get(function.id)
         if plan is None or plan.function is not function:
             plan = Plan(function, contexts.reserved(function, "pipe"), identity(function))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -99,7 +100,7 @@ class Models:
                 found.append(view.single(function))
                 continue
             listing = listings.get(function.id)
-            found += [view.sub(function, sub, name) for sub, name in listing.names.items()] if listing else ()
+            found += [view.sub(function, sub, listing.names) for sub in listing.names] if listing else ()
         return found
 
     async def entry(self, world: World, model: str, caller: User) -> Entry:
@@ -114,9 +115,21 @@ class Models:
         view = self._of(world)
         if sub is None:
             return view.single(function)
-        return view.sub(function, sub, self._manifolds.name(function, sub))
+        return view.sub(function, sub, self._manifolds.names(function))
+
+    async def sub_models(self, function: LiveFunction) -> list[str]:
+        """Return the ids of a manifold's models, after PATIENCE_S at most; none when it cannot be listed."""
+        listing = (await self._manifolds.for_list([function])).get(function.id)
+        return [f"{function.id}.{sub}" for sub in listing.names] if listing else []
+
+    def keep(self, world: World) -> None:
+        """Forget what belongs to functions that are not in `world`, the newest."""
+        self._manifolds.keep(world)
+        if self._view is not None and self._view.world is not world:
+            self._view = None
 
     async def close(self) -> None:
+        """End the listings under way."""
         await self._manifolds.close()
 
     def _of(self, world: World) -> _View:
@@ -146,30 +159,42 @@ class _View:
         self.pipes = [function for function in active if function.kind is Kind.PIPE]
         self._actions = _Attached([f for f in active if f.kind is Kind.ACTION], by_priority=True)
         self._filters = _Attached([f for f in active if f.kind is Kind.FILTER and f.manifest.toggle])
-        self._entries: dict[str, Entry] = {}
+        self._singles: dict[str, Entry] = {}
+        #: Manifold -> the names that its entries were made from, and the entries by sub id.
+        self._subs: dict[str, tuple[Mapping[str, str], dict[str, Entry]]] = {}
 
     def single(self, function: LiveFunction) -> Entry:
-        return self._entry(function, function.id, function.name)
+        entry = self._singles.get(function.id)
+        if entry is None:
+            entry = self._singles[function.id] = self._entry(function, function.id, function.name)
+        return entry
 
-    def sub(self, function: LiveFunction, sub: str, name: str) -> Entry:
-        return self._entry(function, f"{function.id}.{sub}", (function.manifest.name or "") + name)
+    def sub(self, function: LiveFunction, sub: str, names: Mapping[str, str]) -> Entry:
+        """Return the entry of one of a manifold's models; `names` are those of its listing. Kept until the next."""
+        made = self._subs.get(function.id)
+        if made is None or made[0] is not names:
+            made = self._subs[function.id] = (names, {})
+        entry = made[1].get(sub)
+        if entry is None:
+            name = (function.manifest.name or "") + names.get(sub, sub)
+            entry = self._entry(function, f"{function.id}.{sub}", name)
+            if sub in names:
+                made[1][sub] = entry
+        return entry
 
     def _entry(self, function: LiveFunction, model: str, name: str) -> Entry:
-        entry = self._entries.get(model)
-        if entry is None or entry["name"] != name:
-            entry = self._entries[model] = {
-                "id": model,
-                "name": name,
-                "object": "model",
-                "created": function.updated_at,
-                "owned_by": "openai",
-                "pipe": {"type": "pipe"},
-                "has_user_valves": function.manifest.user_valves_schema is not None,
-                "actions": [item for action in self._actions.of(model) for item in _action_items(action)],
-                "filters": [_filter_item(filter) for filter in self._filters.of(model)],
-                "tags": [],
-            }
-        return entry
+        return {
+            "id": model,
+            "name": name,
+            "object": "model",
+            "created": function.updated_at,
+            "owned_by": "openai",
+            "pipe": {"type": "pipe"},
+            "has_user_valves": function.manifest.user_valves_schema is not None,
+            "actions": [item for action in self._actions.of(model) for item in _action_items(action)],
+            "filters": [_filter_item(filter) for filter in self._filters.of(model)],
+            "tags": [],
+        }
 
 
 class _Attached:
@@ -247,6 +272,9 @@ class _Known:
         return self.revision == function.revision and self.valves == function.settings.valves
 
 
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
+
 class _Manifolds:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -254,10 +282,14 @@ class _Manifolds:
         self._tasks: set[asyncio.Task[Listing]] = set()
         self._room = asyncio.Semaphore(LISTINGS_AT_ONCE)
 
-    def name(self, function: LiveFunction, sub: str) -> str:
-        """Return a sub-model's name, its id when the name is not known."""
+    def names(self, function: LiveFunction) -> Mapping[str, str]:
+        """Return the names of the last listing, none when there was none."""
         listing = self._of(function).listing
-        return listing.names.get(sub, sub) if listing else sub
+        return listing.names if listing else _NO_NAMES
+
+    def keep(self, world: World) -> None:
+        """Forget the listings of manifolds that are not in `world`."""
+        self._known = {id: known for id, known in self._known.items() if FunctionId(id) in world.functions}
 
     async def for_call(self, function: LiveFunction, sub: str) -> Listing:
         """Return a listing that decides whether `sub` exists."""

@@ -148,21 +148,33 @@ class Client:
         if response.is_success:
             return
         message = error_message(response.text) or f"the server answered {response.status_code}"
+        hint = error_hint(response.text)
         if response.status_code in (401, 403):
             raise Unauthorized(message, hint=f"the token is not accepted by {self._address.url} for this")
         if response.status_code == 404:
-            raise NotFound(message, hint="`fnsync status` lists the functions")
+            raise NotFound(message, hint=hint or "`fnsync status` lists the functions")
         retry = response.headers.get("Retry-After")
-        raise FnsyncError(message, hint=f"try again in {retry} s" if retry else None)
+        raise FnsyncError(message, hint=f"try again in {retry} s" if retry else hint)
 
 
 def error_message(text: str) -> str | None:
     """What an error body says, in the shape of the API or of OpenAI; None: it says nothing we know."""
+    return message_in(_json(text))
+
+
+def error_hint(text: str) -> str | None:
+    """The way out that an error body names, if it does."""
+    data = _json(text)
+    error = data.get("error", data) if isinstance(data, dict) else None
+    hint = error.get("hint") if isinstance(error, dict) else None
+    return hint if isinstance(hint, str) else None
+
+
+def _json(text: str) -> Any:
     try:
-        data = json.loads(text)
+        return json.loads(text)
     except ValueError:
         return None
-    return message_in(data)
 
 
 def message_in(data: Any) -> str | None:
