@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fnsync.errors import RepositoryError
+from fnsync.git import command
 from fnsync.git.history import touches
 from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId, Touch
@@ -191,3 +193,21 @@ def test_a_detached_head_has_its_own_history(repository: Repository) -> None:
     repository.commit(20, {"a.py": "2"})
     repository.git("checkout", "-q", first)
     assert repository.touches() == {"a.py": touch(10, 10, first)}
+
+
+def test_much_that_git_warns_of_does_not_hold_it_up(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\nhead -c 300000 /dev/zero | tr '\\0' w >&2\nprintf 'one\\0two\\0'\nexit $GIT_ENDS_WITH\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    monkeypatch.setenv("GIT_ENDS_WITH", "0")
+    assert list(command.fields(repository.folder, "log")) == [b"one", b"two"]
+    monkeypatch.setenv("GIT_ENDS_WITH", "3")
+    with pytest.raises(RepositoryError, match="exit code 3: wwww"):
+        list(command.fields(repository.folder, "log"))

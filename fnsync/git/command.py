@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from fnsync.errors import RepositoryError
 
+#: How much of the output is read at once.
 PIECE_BYTES = 1 << 20
+#: How much of what git says goes into an error.
+SAID_BYTES = 4096
 #: What a git hook or alias that started us leaves in the environment; it would send git to another repository.
 _PLACES = (
     "GIT_DIR",
@@ -49,34 +53,34 @@ def run(folder: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> tuple
 
 
 def fields(folder: Path, *arguments: str) -> Iterator[bytes]:
-    """Run git and yield what stands between the NULs of its output, as it comes."""
-    try:
-        process = subprocess.Popen(
-            _line(folder, arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-        )
-    except OSError as exc:
-        raise _not_started(folder, exc) from exc
-    assert process.stdout is not None and process.stderr is not None
-    try:
-        rest = b""
-        while piece := process.stdout.read(PIECE_BYTES):
-            *whole, rest = (rest + piece).split(b"\0")
-            yield from whole
-        if rest:
-            yield rest
-        error = process.stderr.read()
-        if process.wait():
-            raise _failed(folder, arguments, process.returncode, error)
-    finally:
-        if process.poll() is None:  # the caller wants no more
-            process.kill()
-        process.stdout.close()
-        process.stderr.close()
-        process.wait()
+    """Run git and yield what stands between the NULs of its output, as it comes. Raises RepositoryError."""
+    with tempfile.TemporaryFile() as said:  # a pipe that nobody reads meanwhile would hold git up when it is full
+        try:
+            process = subprocess.Popen(
+                _line(folder, arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=_environment(),
+            )
+        except OSError as exc:
+            raise _not_started(folder, exc) from exc
+        assert process.stdout is not None
+        try:
+            rest = b""
+            while piece := process.stdout.read(PIECE_BYTES):
+                *whole, rest = (rest + piece).split(b"\0")
+                yield from whole
+            if rest:
+                yield rest
+            if process.wait():
+                said.seek(0)
+                raise _failed(folder, arguments, process.returncode, said.read(SAID_BYTES))
+        finally:
+            if process.poll() is None:  # the caller wants no more
+                process.kill()
+            process.stdout.close()
+            process.wait()
 
 
 def _line(folder: Path, arguments: tuple[str, ...]) -> list[str]:
