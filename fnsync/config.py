@@ -8,6 +8,7 @@ nor the `repr` of a Config can give one away.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -24,7 +25,7 @@ from fnsync.model import Limits, Rate
 from fnsync.units import parse_duration, parse_rate, parse_size
 
 FILE_NAME = "fnsync.yaml"
-#: Names the configuration file, where `--config` does not.
+#: Names the configuration file, where `-C` (`--config`) does not.
 FILE_VARIABLE = "FNSYNC_CONFIG"
 #: `FNSYNC_SERVER__PORT` sets `server.port`.
 VARIABLE_PREFIX = "FNSYNC_"
@@ -312,11 +313,11 @@ class Config(Section):
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """Return the configuration of a file and the variables over it. Raises ConfigError.
 
-    Without `path`, FNSYNC_CONFIG names the file; without that, it is `fnsync.yaml` in the current folder if there
-    is one, else the defaults hold.
+    Without `path`, FNSYNC_CONFIG names the file; without that, it is the nearest `fnsync.yaml` in the current folder
+    or above it, as far as the git repository goes. If there is none, the defaults hold for the current folder.
     """
     named = path or (Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None)
-    file = named or Path(FILE_NAME)
+    file = named or nearest_file(Path.cwd())
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as exc:
@@ -327,7 +328,24 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
         raise ConfigError(f"{file}: is not UTF-8 (byte {exc.start})") from exc
     except OSError as exc:
         raise ConfigError(f"{file}: cannot be read: {exc.strerror}") from exc
-    return parse(text, environ, root=file.absolute().parent, name=str(file))
+    # What the search put in to lead upwards is taken out, so that paths read as one would write them.
+    root = file.absolute().parent if named else Path(os.path.abspath(file)).parent
+    return parse(text, environ, root=root, name=str(file))
+
+
+def nearest_file(folder: Path) -> Path:
+    """Return the `fnsync.yaml` of `folder` or of one above it, as relative to `folder`, whether it is there or not.
+
+    The search ends at the folder of a git repository; where there is none, at the root of the file system.
+    """
+    up = Path()
+    for place in (folder, *folder.parents):
+        if (place / FILE_NAME).exists():
+            return up / FILE_NAME
+        if (place / ".git").exists():
+            break
+        up /= ".."
+    return Path(FILE_NAME)
 
 
 def parse(text: str, environ: Mapping[str, str], *, root: Path, name: str = FILE_NAME) -> Config:

@@ -192,6 +192,38 @@ def test_the_admin_token_is_not_sent_to_another_machine(tmp_path: Path) -> None:
         find_token(tmp_path, Address("https://example.org"), None, {})
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["status"], exits.NO_SERVER),
+        (["status", "--json"], exits.NO_SERVER),
+        (["token", "list"], exits.OK),
+        (["token", "revoke", "01234567"], exits.NOT_FOUND),
+        (["logs", "any"], exits.NO_SERVER),
+        (["doctor"], exits.FAILED),
+    ],
+)
+def test_reading_makes_nothing(tmp_path: Path, command: list[str], code: int) -> None:
+    told = run(tmp_path, *command)
+    assert told.returncode == code, told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_is_nothing_it_is_said(tmp_path: Path) -> None:
+    assert "there is no project here" in run(tmp_path, "status").stdout
+    told = run(tmp_path, "token", "list")
+    assert told.stderr == f"no server has run on {tmp_path / '.fnsync'} yet\n"
+    assert json.loads(run(tmp_path, "token", "list", "--json").stdout) == []
+
+
+def test_commands_find_the_project_above_the_current_folder(project: Path) -> None:
+    inside = project / "functions" / "team"
+    inside.mkdir()
+    assert run(inside, "token", "create").returncode == exits.OK
+    assert (project / ".fnsync" / "state.sqlite3").exists()
+    assert list(inside.iterdir()) == []
+
+
 # ---- answers of any server -------------------------------------------------------------------------------
 
 ANSWERS: dict[str, tuple[int, dict[str, str], str]] = {

@@ -80,6 +80,33 @@ def test_paths_are_resolved_against_the_folder_of_the_file(tmp_path: Path, monke
     assert config.data == Path("/var/lib/fnsync")
 
 
+def test_the_file_is_looked_for_upwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    inside = project / "functions" / "team"
+    inside.mkdir(parents=True)
+    (project / "fnsync.yaml").write_text("server: {port: 1234}\n")
+    monkeypatch.chdir(inside)
+
+    config = load(None, {})
+
+    assert (config.root, config.functions, config.server.port) == (project, project / "functions", 1234)
+    (project / "fnsync.yaml").write_text("\nserver: {prot: 1}\n")
+    with pytest.raises(ConfigError, match=r"^\.\./\.\./fnsync\.yaml:2: server\.prot"):
+        load(None, {})
+
+
+def test_the_file_of_another_repository_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fnsync.yaml").write_text("server: {port: 1234}\n")
+    inside = tmp_path / "repository" / "folder"
+    inside.mkdir(parents=True)
+    (tmp_path / "repository" / ".git").mkdir()
+    monkeypatch.chdir(inside)
+
+    config = load(None, {})
+
+    assert (config.root, config.server.port) == (inside, 8470)
+
+
 def test_a_variable_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "other.yaml"
     file.write_text("server: {port: 9001}\n")

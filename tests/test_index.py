@@ -334,3 +334,22 @@ def test_closing_leaves_no_thread_and_no_descriptor(path: Path) -> None:
         index.rows()
     with pytest.raises(StoreError, match="closed"):
         index.apply()
+
+
+def test_a_peek_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite3"
+    assert Index.peek(path) == []
+    assert list(tmp_path.iterdir()) == []
+
+    index = Index.open(path)
+    index.apply(rows=[make_row("one"), make_row("two")])
+    assert Index.peek(path) == index.rows(), "also beside a server"
+    index.close()
+    assert [row.id for row in Index.peek(path)] == ["one", "two"]
+
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    before = path.read_bytes()
+    assert Index.peek(path) == [], "of another version"
+    assert path.read_bytes() == before

@@ -25,7 +25,7 @@ ConfigFile = Annotated[
         "--config",
         "-C",
         metavar="FILE",
-        help="Configuration file. [default: $FNSYNC_CONFIG, else ./fnsync.yaml]",
+        help="Configuration file. [default: $FNSYNC_CONFIG, else the nearest fnsync.yaml here or above]",
         callback=_or_the_one_before_the_command,
         show_default=False,
     ),

@@ -72,16 +72,9 @@ def fetch_status(client: Client) -> dict[str, Any]:
 
 def status_from_index(config: Config) -> dict[str, Any]:
     """What the index says, in the form of /api/status as far as it goes."""
-    file = config.data / "index.sqlite3"
-    if not file.exists():
-        return {"running": False, "functions": []}
     from fnsync.store.index import Index  # start time
 
-    index = Index.open(file)
-    try:
-        return {"running": False, "functions": [_from_row(row) for row in index.rows()]}
-    finally:
-        index.close()
+    return {"running": False, "functions": [_from_row(row) for row in Index.peek(config.data / "index.sqlite3")]}
 
 
 def _from_row(row: FunctionRow) -> dict[str, Any]:
@@ -116,7 +109,8 @@ def show_status(found: Mapping[str, Any], functions: Path) -> None:
     if found["functions"]:
         out.print(function_table(found["functions"]))
     else:
-        out.print(f"no functions are known yet in {functions}")
+        there = "no functions are known yet in" if functions.is_dir() else "there is no project here, since there is no"
+        out.print(f"{there} {functions}")
     for name, problem in problems(found):
         out.print(f"\n{name}", style="bold")
         for text in problem_lines(problem, functions):

@@ -16,6 +16,7 @@ from fnsync.cli.output import console, print_json, printable
 from fnsync.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
+    from fnsync.config import Config
     from fnsync.model import User
     from fnsync.store.state import State, Token
 
@@ -36,7 +37,7 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a token and print it: this once, since only its hash is kept."""
-    with _state(config) as state:
+    with _state(load_config(config)) as state:
         owner = _owner(state, user.strip(), admin=admin)
         made, text = state.add_token(owner.id, label)
     if json:
@@ -50,9 +51,15 @@ def create(
 @app.command("list")
 def list_tokens(config: ConfigFile = None, json: Json = False) -> None:
     """List the tokens; their texts are not kept."""
-    with _state(config) as state:
-        owners = {user.id: user for user in state.users()}
-        tokens = state.tokens()
+    settings = load_config(config)
+    owners: dict[str, User] = {}
+    tokens: list[Token] = []
+    if _file(settings).exists():
+        with _state(settings) as state:
+            owners = {user.id: user for user in state.users()}
+            tokens = state.tokens()
+    else:
+        console(stderr=True).print(f"no server has run on {printable(str(settings.data))} yet", style="dim")
     if json:
         print_json([_shown(token, owners.get(token.user_id)) for token in tokens])
         return
@@ -83,20 +90,27 @@ def revoke(id: TokenId, config: ConfigFile = None) -> None:
     """Revoke a token: calls with it are refused from now on."""
     # The whole text is taken too, for a token that turned up somewhere it should not be.
     token_id = id.split("_")[1] if id.startswith("fns_") and id.count("_") >= 2 else id
-    with _state(config) as state:
-        revoked = state.revoke(token_id)
+    settings = load_config(config)
+    revoked = False
+    if _file(settings).exists():
+        with _state(settings) as state:
+            revoked = state.revoke(token_id)
     if not revoked:
         raise NotFound(f"there is no token {token_id}", hint="`fnsync token list` shows their ids")
     console(stderr=True).print(f"token {token_id} is revoked", style="dim")
 
 
+def _file(config: Config) -> Path:
+    return config.data / "state.sqlite3"
+
+
 @contextmanager
-def _state(file: Path | None) -> Iterator[State]:
+def _state(config: Config) -> Iterator[State]:
+    """The state; made if it is missing."""
     from fnsync.store.state import State  # start time
 
-    config = load_config(file)
     config.data.mkdir(parents=True, exist_ok=True)
-    state = State.open(f"sqlite:///{config.data / 'state.sqlite3'}")
+    state = State.open(f"sqlite:///{_file(config)}")
     try:
         yield state
     finally:

@@ -15,7 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,16 @@ class Index:
             if reason is not None:
                 _make(path)
             return cls(path, reason)
+
+    @staticmethod
+    def peek(path: Path) -> list[FunctionRow]:
+        """Return the rows of an index without changing anything; none if it is missing or of another schema."""
+        if not path.exists():
+            return []
+        with _translated(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            if _other_schema(connection):
+                return []
+            return [forms.row(values) for values in connection.execute(f"{_SELECT} ORDER BY id")]
 
     def close(self) -> None:
         """Finish the writes under way and close all connections. The second call does nothing."""
