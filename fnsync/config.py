@@ -106,7 +106,6 @@ GitUrl = Annotated[str, BeforeValidator(_git_url)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 Prefix = Annotated[str, Field(pattern=r"^([a-z_][a-z0-9_]*)?$")]
 Text = Annotated[str, Field(min_length=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
 
 T = TypeVar("T")
 #: YAML has lists only; a frozen value wants tuples.
@@ -125,6 +124,8 @@ def _distinct_names(items: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class Section(BaseModel):
+    """A mapping of the file: all keys known, none changed later."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
@@ -175,11 +176,15 @@ class Defaults(Section):
 
 
 class WatchConfig(Section):
+    """How changes of files are found."""
+
     #: How often the functions folder is compared with what is known, in case an event was lost.
     rescan: Interval = 10.0
 
 
 class RuntimeConfig(Section):
+    """What all functions together may take."""
+
     #: Most workers without calls that are kept, all functions together.
     idle_workers: Annotated[int, Field(ge=0, le=100_000)] = 32
 
@@ -199,10 +204,14 @@ class RepositoryConfig(Section):
 
 
 class SourceAuth(Section):
+    """How a source is fetched."""
+
     token: SecretReference | None = None
 
 
 class SourceVerify(Section):
+    """What a source's commits must prove."""
+
     #: Public keys; a commit must be signed by one of them.
     ssh: Many[ProjectPath] = ()
 
@@ -235,6 +244,8 @@ class UpstreamConfig(Section):
 
 
 class AuthConfig(Section):
+    """What users may do."""
+
     #: Whether users without the admin role may make functions.
     user_functions: bool = False
     #: Whether a chat service may say in headers which of its users calls.
@@ -249,11 +260,15 @@ class RateLimits(Section):
 
 
 class ImportPolicy(Section):
+    """What functions may import."""
+
     #: Modules that no function may import.
     deny: Many[Text] = ()
 
 
 class RequirementsPolicy(Section):
+    """What functions may have installed."""
+
     #: Whether requirements of functions are installed at all.
     install: bool = True
     #: Package index to install from; None: uv's own default.
@@ -263,6 +278,8 @@ class RequirementsPolicy(Section):
 
 
 class Policy(Section):
+    """What functions may do, whatever their settings say."""
+
     imports: ImportPolicy = ImportPolicy()
     requirements: RequirementsPolicy = RequirementsPolicy()
 
@@ -303,6 +320,7 @@ class Config(Section):
         )
 
     def model_post_init(self, context: Any) -> None:
+        """Take over the folder that paths were resolved against."""
         if context and "root" in context:
             self._root = context["root"]
 

@@ -257,7 +257,7 @@ def test_a_new_project_is_developed(tmp_path: Path) -> None:
         hello.write_text(good.replace('default="Hello"', 'default="Howdy"'))
         (tmp_path / "functions/hello.yaml").unlink()
         until(lambda: run(tmp_path, "invoke", "hello", "-m", "hi").stdout.startswith("Howdy, "), "the repair")
-        assert output.read_text().count("✓ hello is live as ") >= 2
+        until(lambda: output.read_text().count("✓ hello is live as ") >= 2, "the repair to be told")
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=PATIENCE_S) == exits.OK
     assert not (tmp_path / ".fnsync/server.json").exists()

@@ -40,6 +40,8 @@ def create_app(service: Service) -> ASGIApp:
 
 
 class App:
+    """The application of one server. It raises only where an answer has begun and has to be cut."""
+
     def __init__(self, service: Service) -> None:
         self._service = service
         self._auth = Auth(service.state, service.environ.get("FNSYNC_ADMIN_TOKEN"), service.reconciler.ready)

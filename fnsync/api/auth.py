@@ -71,6 +71,7 @@ class Auth:
         self._task = asyncio.create_task(self._keep_fresh(), name="token table")
 
     async def close(self) -> None:
+        """End the refreshing, and note the last uses."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

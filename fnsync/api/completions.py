@@ -171,6 +171,7 @@ class Watch:
             raise ClientGone from exc
 
     def begin(self) -> None:
+        """Watch from now on; called when the block has taken UNWATCHED_S."""
         self._watcher = asyncio.create_task(self._wait())
 
     async def _wait(self) -> None:

@@ -24,6 +24,8 @@ class Unexpected(FnsyncError):
 
 
 class MethodNotAllowed(FnsyncError):
+    """A known address was asked with a method that it does not have."""
+
     code, status, type = "method_not_allowed", 405, "invalid_request_error"
 
     def __init__(self, method: str, allowed: str) -> None:

@@ -39,9 +39,11 @@ _CLOSE = (b"connection", b"close")
 class Connection(Protocol):
     """What our server can do for a request beyond ASGI."""
 
-    def hold_head(self) -> None: ...
+    def hold_head(self) -> None:
+        """Send the answer's head together with what follows it."""
 
-    def has_body(self) -> bool: ...
+    def has_body(self) -> bool:
+        """Whether the whole body has arrived."""
 
 
 class Exchange:
@@ -114,6 +116,7 @@ class Exchange:
 
     @property
     def query(self) -> QueryParams:
+        """The query of the address, decoded."""
         return QueryParams(self.scope["query_string"])
 
     async def body(self, limit: int) -> bytes:
@@ -162,6 +165,7 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": body})
 
     async def json(self, status: int, value: Any, headers: Headers | None = None) -> None:
+        """Send a whole answer: `value` as JSON."""
         await self.plain(status, "application/json", msgspec.json.encode(value), headers or [])
 
     async def start(self, status: int, media_type: str, headers: Headers) -> None:
@@ -177,6 +181,7 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:
+        """End a streamed answer."""
         self.ended = True
         await self.send({"type": "http.response.body", "body": b""})
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 class ModelEndpoints:
+    """Answers what asks for models."""
+
     def __init__(self, service: Service, auth: Auth, models: Models) -> None:
         self._service = service
         self._auth = auth

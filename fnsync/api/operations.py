@@ -31,6 +31,8 @@ NDJSON = "application/x-ndjson"
 
 
 class Operations:
+    """Answers operators and their tools."""
+
     def __init__(self, service: Service, auth: Auth, tally: Tally) -> None:
         self._service = service
         self._auth = auth

@@ -22,6 +22,7 @@ class Durations:
     total_s: float = 0.0
 
     def add(self, seconds: float) -> None:
+        """Count one call that took `seconds`."""
         self.counts[bisect_left(BUCKETS_S, seconds)] += 1
         self.total_s += seconds
 
@@ -40,9 +41,11 @@ class Tally:
         self.calls = {id: durations for id, durations in self.calls.items() if id in functions}
 
     def request(self, surface: str, status: int) -> None:
+        """Count one answer."""
         self.requests[surface, status] += 1
 
     def call(self, function: str, seconds: float) -> None:
+        """Count one call that is over."""
         durations = self.calls.get(function)
         if durations is None:
             durations = self.calls[function] = Durations()

@@ -1,6 +1,7 @@
 """Chat completions: from a request to the answer of the pipe it names.
 
-    async with completions.answer(request, world, caller, http) as answer:
+    completion = await completions.prepare(request, world, caller, http, describe=…)
+    async with completion as answer:
         …            # a Plain, or a Streamed whose parts come as they are made
 
 What goes wrong before the block is entered is raised, with the status it deserves; a stream that breaks later

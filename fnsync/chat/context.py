@@ -43,6 +43,7 @@ def reserved(function: LiveFunction, handler: str) -> tuple[str, ...]:
 
 
 def user(caller: User) -> dict[str, Any]:
+    """Return `__user__`; the worker adds `valves`."""
     return {"id": caller.id, "name": caller.name, "email": caller.email, "role": caller.role}
 
 

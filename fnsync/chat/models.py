@@ -51,6 +51,7 @@ class Listing:
     at: float = 0.0
 
     def age_s(self) -> float:
+        """Return how long ago it was made, in seconds."""
         return time.monotonic() - self.at
 
 
@@ -139,6 +140,7 @@ class Models:
 
 
 def unknown(model: str) -> UnknownModel:
+    """Return the error for a model that is not there, or not for the caller."""
     return UnknownModel(f"the model {model[:200]!r} does not exist")
 
 

@@ -33,6 +33,8 @@ _LANDLOCK_VERSION_FLAG = 1
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """What a check found."""
+
     name: str
     #: `warning`: fnsync works, with less; `missing`: it does not.
     state: Literal["ok", "warning", "missing"]
@@ -45,6 +47,7 @@ class Finding:
 
 
 def python() -> Finding:
+    """The Python that fnsync runs on is new enough."""
     text = f"{platform.python_version()} ({sys.executable})"
     if sys.version_info < OLDEST_PYTHON:
         return Finding("python", "missing", text, "install Python 3.11 or newer")
@@ -52,6 +55,7 @@ def python() -> Finding:
 
 
 def git() -> Finding:
+    """git is there."""
     version = _version("git")
     if version is None:
         return Finding("git", "missing", "not on the PATH", "install git")
@@ -68,6 +72,7 @@ def uv() -> Finding:
 
 
 def inotify() -> Finding:
+    """The kernel tells of changes, for as many folders as a large project has."""
     limits = {}
     for name in ("max_user_watches", "max_user_instances"):
         try:
@@ -134,6 +139,7 @@ def _own_cgroup() -> Path | None:
 
 
 def functions_folder(config: Config) -> Finding:
+    """The functions folder can be read; it says whether it lies in a git repository."""
     folder = config.functions
     if not folder.is_dir():
         return Finding("functions", "missing", f"{folder} is not there", "`fnsync init DIR` makes a project")
@@ -145,6 +151,7 @@ def functions_folder(config: Config) -> Finding:
 
 
 def data_folder(config: Config) -> Finding:
+    """The data folder can be written to and has room."""
     folder = next(path for path in (config.data, *config.data.parents) if path.exists())
     try:
         with tempfile.NamedTemporaryFile(dir=folder):
@@ -158,6 +165,7 @@ def data_folder(config: Config) -> Finding:
 
 
 def port(config: Config) -> Finding:
+    """The server's port is free, or taken by the server itself."""
     host, number = config.server.host, config.server.port
     address = f"{host}:{number}"
     try:
@@ -193,10 +201,12 @@ def _server_pid(config: Config) -> int | None:
 
 
 def index(config: Config) -> Finding:
+    """The index is whole."""
     return _database("index", config.data / "index.sqlite3", "delete it: the next start makes it again")
 
 
 def state(config: Config) -> Finding:
+    """The state database is whole."""
     return _database("state", config.data / "state.sqlite3", "restore it from a backup: it holds users and tokens")
 
 

@@ -31,12 +31,15 @@ TOKEN_VARIABLES = ("FNSYNC_TOKEN", "FNSYNC_ADMIN_TOKEN")
 
 @dataclass(frozen=True, slots=True)
 class Address:
+    """Where a server is, and its process if it runs here."""
+
     url: str
     #: None: not known, since the address was given.
     pid: int | None = None
 
     @property
     def is_local(self) -> bool:
+        """Whether it is this machine."""
         return urlsplit(self.url).hostname in _LOOPBACK
 
 
@@ -107,6 +110,7 @@ class Client:
             raise FnsyncError(f"{self._address.url} does not answer like a fnsync server") from exc
 
     def post(self, path: str, body: Any) -> httpx.Response:
+        """Return the answer to `body` as JSON."""
         with self._reached():
             response = self._http.post(path, json=body)
         self._check(response)
@@ -125,6 +129,7 @@ class Client:
             yield response.iter_lines()
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     @contextmanager

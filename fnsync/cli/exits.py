@@ -36,4 +36,5 @@ _CODES: tuple[tuple[type[FnsyncError], int], ...] = (
 
 
 def exit_code(error: FnsyncError) -> int:
+    """Return the code that a run ends with because of `error`."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)

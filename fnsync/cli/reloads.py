@@ -31,6 +31,7 @@ class Reloads:
         self._out = console()
 
     def show(self, report: ReloadReport) -> None:
+        """Print what a reload came to."""
         for line in report_lines(report, self._functions):
             self._out.print(line)
 
@@ -77,6 +78,7 @@ def _more(count: int, what: str) -> Iterator[Text]:
 
 
 def changed_paths(paths: tuple[str, ...]) -> str:
+    """Return the paths as a text, counted when they are many."""
     if not paths:  # the start, or a look at everything
         return "all functions"
     if len(paths) > MOST_PATHS:
@@ -105,6 +107,7 @@ def problem_lines(problem: Problem, functions: Path) -> Iterator[Text]:
 
 
 def shown_path(path: Path) -> str:
+    """Return a path as one would type it in the current folder."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -64,6 +64,7 @@ def status(
 
 
 def fetch_status(client: Client) -> dict[str, Any]:
+    """Return what the server says. Raises FnsyncError when it is of another form."""
     found = client.get("/api/status")
     if not isinstance(found, dict) or not isinstance(found.get("functions"), list):
         raise FnsyncError("the answer to /api/status is not of the form this version knows")
@@ -101,6 +102,7 @@ def _from_row(row: FunctionRow) -> dict[str, Any]:
 
 
 def show_status(found: Mapping[str, Any], functions: Path) -> None:
+    """Print a status as text; `functions` is the folder of the functions."""
     from fnsync.cli.reloads import problem_lines  # start time: rich
 
     out = console()
@@ -143,6 +145,7 @@ def head_lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def function_table(functions: list[Mapping[str, Any]]) -> Table:
+    """Return the table with a line for each function."""
     from rich.table import Table  # start time
     from rich.text import Text
 

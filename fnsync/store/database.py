@@ -56,6 +56,7 @@ class Database:
             yield connection
 
     def close(self) -> None:
+        """Close all connections."""
         self._engine.dispose()
 
     def _upgrade(self, head: str) -> None:
