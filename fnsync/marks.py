@@ -57,7 +57,7 @@ def read(text: str) -> Marked:
     except yaml.reader.ReaderError as exc:
         line = text.count("\n", 0, exc.position) + 1
         raise MarkError(f"the character U+{ord(text[exc.position]):04X} is not allowed", line) from exc
-    except ValueError as exc:  # a date or number of the right form that does not exist
+    except (ValueError, LookupError, OverflowError) as exc:  # a date or number of the right form that does not exist
         raise MarkError(str(exc)) from exc
 
 

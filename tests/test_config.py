@@ -256,3 +256,11 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 def test_every_section_refuses_unknown_keys() -> None:
     assert Section.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize("text", ["!!int ", "!!float ", "server: {port: !!int }"])
+def test_an_empty_number_is_an_error_and_no_crash(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "fnsync.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError):
+        load(file, {})

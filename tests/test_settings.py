@@ -169,6 +169,8 @@ def test_a_bomb_of_nested_lists_ends_at_once() -> None:
     | st.text(max_size=40)
 )
 @example("valves: {a: !!int x}")
+@example("!!int ")
+@example("!!float ")
 @example("valves: {a: !!float x}")
 @example("valves: {a: !!bool x}")
 @example("valves: {a: !!null x}")

@@ -146,7 +146,7 @@ def _scalar(node: Any) -> Any:
             return _bounded(_Scalars.construct_yaml_int(_Scalars(""), node))
         if tag == "float":
             return _finite(_Scalars.construct_yaml_float(_Scalars(""), node))
-    except (KeyError, ValueError, OverflowError) as exc:
+    except (LookupError, ValueError, OverflowError) as exc:
         reason = exc if isinstance(exc, ValueError) else "no such value"
         raise YamlError(f"{text[:60]}: {reason}", *_place(node.start_mark)) from exc
     if tag in ("str", "timestamp", "value", "merge"):
