@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import textwrap
 import time
@@ -124,14 +125,15 @@ async def test_function_that_ignores_every_signal(bench: Bench) -> None:
         ("os.abort()", "SIGABRT"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
         ("os.kill(0, signal.SIGTERM)\ntime.sleep(10)", "SIGTERM"),
-        ("os.closerange(0, 4096)\ntime.sleep(10)", "closed its connection"),
+        # The loop aborts if it polls before the end of the socket is noticed.
+        ("os.closerange(0, 4096)\ntime.sleep(10)", "closed its connection|SIGABRT"),
     ],
 )
 @pytest.mark.parametrize("kind", ["def", "async def"])
 async def test_worker_that_dies_says_how(bench: Bench, kind: str, lines: str, message: str) -> None:
     function = bench.function(source(lines, kind=kind), id=f"dying{abs(hash((kind, lines)))}")
     error = await fails_alone(bench, function, WorkerDied)
-    assert error.status == 500 and message in error.message
+    assert error.status == 500 and re.search(message, error.message)
     assert bench.executor.health(function.id).crashes == 1
 
 

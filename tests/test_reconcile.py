@@ -456,9 +456,15 @@ def test_the_index_equals_one_built_from_nothing(batches: list[list[tuple[str, s
 def test_git_columns_follow_the_commits() -> None:
     async def story(p: Project) -> None:
         def git(*arguments: str) -> str:
-            identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+            ada = {"NAME": "Ada", "EMAIL": "ada@example.org"}
+            identity = {f"GIT_{who}_{key}": value for who in ("AUTHOR", "COMMITTER") for key, value in ada.items()}
             done = subprocess.run(
-                ["git", *identity, *arguments], cwd=p.root, check=True, capture_output=True, text=True
+                ["git", *arguments],
+                cwd=p.root,
+                env={**os.environ, **identity},
+                check=True,
+                capture_output=True,
+                text=True,
             )
             return done.stdout.strip()
 
