@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from fnsync.errors import Conflict, StoreError
-from fnsync.store.state import DAMAGED, SQLITE, UNREACHABLE
+from fnsync.store.addresses import DAMAGED, SQLITE, UNREACHABLE
 
 BUSY_MS = 10_000
 #: Any number will do, as long as every fnsync asks for the same one.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from fnsync.errors import Conflict, Invalid, NotFound, StoreError
 from fnsync.model import User
+from fnsync.store.addresses import DAMAGED, SQLITE, UNREACHABLE
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -33,10 +34,6 @@ HEAD = "0001"
 ADMIN = User(id="admin", name="Admin", email="admin@localhost", role="admin")
 #: How long `generation` may be behind for a database that has to be asked over the network.
 GENERATION_AGE_S = 1.0
-#: What a URL of a SQLite file begins with; a fourth slash begins an absolute path.
-SQLITE = "sqlite:///"
-UNREACHABLE = "see that its folder is writable and its disk not full"
-DAMAGED = "put a copy of it back, or move it away and create users and tokens anew"
 
 
 @dataclass(frozen=True, slots=True)
