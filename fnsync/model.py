@@ -267,6 +267,8 @@ class Unit:
     parts: tuple[Part, ...] = ()
     settings_path: str | None = None
     settings: Settings = field(default_factory=Settings)
+    #: False: the settings file is no good, and `settings` are the defaults, which nobody asked for.
+    settings_known: bool = True
     frontmatter: Frontmatter = field(default_factory=Frontmatter)
     inspection: Inspection = field(default_factory=Inspection)
     problem: Problem | None = None

@@ -163,13 +163,9 @@ def applied(live: LiveFunction, unit: Unit, limits: Limits, active: bool) -> Liv
     )
 
 
-#: Problems that leave a unit without the settings its file has.
-SETTINGS_PROBLEMS = ("settings", "settings_name", "vanished", "unreadable")
-
-
 def governed(live: LiveFunction, unit: Unit, limits: Limits, active: bool) -> LiveFunction:
     """What serves, under those settings of `unit` that concern no code: they hold whatever the source is like."""
-    if unit.problem is not None and unit.problem.code in SETTINGS_PROBLEMS:
+    if not unit.settings_known:
         return live
     wanted = unit.settings
     settings = replace(wanted, valves=live.settings.valves, permissions=live.settings.permissions)
@@ -219,6 +215,7 @@ def row_of(standing: Standing, content: str, touch: Touch | None, active: bool) 
     unit, live = standing.unit, standing.live
     manifest = live.manifest if live is not None else None
     at = modified_at(unit)
+    asked = active if unit.settings.active is None else unit.settings.active
     return FunctionRow(
         id=unit.id,
         user_id=touch.user_id if touch else "",
@@ -231,7 +228,7 @@ def row_of(standing: Standing, content: str, touch: Touch | None, active: bool) 
             "toggle": bool(manifest and manifest.toggle),
         },
         valves=dict(unit.settings.valves),
-        is_active=active if unit.settings.active is None else unit.settings.active,
+        is_active=live.active if live is not None else asked,
         is_global=unit.settings.is_global,
         created_at=touch.created_at if touch else at,
         updated_at=touch.updated_at if touch else at,

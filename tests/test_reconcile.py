@@ -506,6 +506,25 @@ def test_a_broken_function_can_be_switched_off() -> None:
     with_project(story)
 
 
+@pytest.mark.parametrize("source", ["def broken(:\n", "x = 1\n", "x\0y", says("x")])
+def test_broken_settings_open_nothing(source: str) -> None:
+    """Settings that cannot be read must not count as the defaults, whatever else is wrong with the function."""
+
+    async def story(p: Project) -> None:
+        p.write("a.yaml", "active: false\naccess: {roles: [admin]}\n")
+        await p.save("a.py", says("x"))
+        before = p.registry.world.functions[FunctionId("a")]
+        p.write("a.yaml", "active: [\n")
+        p.write("a.py", source)
+        await p.take("a.py", "a.yaml")
+        for _ in range(2):
+            live = p.registry.world.functions[FunctionId("a")]
+            assert (live.active, live.settings.access) == (False, before.settings.access)
+            await p.restart()
+
+    with_project(story)
+
+
 def test_valves_that_do_not_fit_do_not_keep_it_on() -> None:
     async def story(p: Project) -> None:
         source = "from pydantic import BaseModel\nclass Pipe:\n    class Valves(BaseModel):\n        n: int = 1\n"

@@ -57,7 +57,7 @@ class Reader:
                 if vanished.path == path:
                     break
         stamps = {path: files.look(self._root, path)}
-        return Reading(Unit(id_of(path), path, None, problem=vanished, stamps=stamps), "")
+        return Reading(Unit(id_of(path), path, None, settings_known=False, problem=vanished, stamps=stamps), "")
 
     def module(self, digest: str, data: bytes, path: str) -> _Module:
         """The imports of a helper or shared module, parsed once per content."""
@@ -124,6 +124,7 @@ class _Attempt:
             revision = revisions.revision(self.parts)
         except _Whole as exc:
             self.problems.insert(0, exc.problem)
+        others = len(self.problems)
         settings_path, settings_ = self._settings()
         unit = Unit(
             id=FunctionId(id_of(self.path)),
@@ -132,6 +133,7 @@ class _Attempt:
             parts=tuple(sorted(self.parts, key=lambda part: part.place)) if revision else (),
             settings_path=settings_path,
             settings=settings_,
+            settings_known=len(self.problems) == others,
             frontmatter=frontmatter_,
             inspection=inspection_,
             problem=next(iter(self.problems), None),
