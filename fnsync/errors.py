@@ -2,12 +2,17 @@
 
     FnsyncError
     ├── Invalid                  400   what the caller sent
+    │   └── CommitRefused              a git hook does not let the edit through
     ├── Unauthorized             401   missing, unknown or insufficient credentials
     ├── NotFound                 404
     │   ├── UnknownModel
     │   └── UnknownFunction
     ├── TimeLimit                408   a function's time limit
     ├── Conflict                 409
+    │   ├── StaleEdit                  the edit was based on another version than the newest
+    │   ├── Uncommitted                the edit would overwrite changes that are in no commit
+    │   ├── RepositoryBlocked          a merge, a rebase or the like waits for its end
+    │   └── WriteDenied                functions are changed through git alone
     ├── BodyTooLarge             413
     ├── RateLimited              429   with Retry-After
     ├── FunctionError            500   a function's own fault
@@ -19,7 +24,9 @@
     ├── Unavailable              503   with Retry-After
     │   ├── Draining
     │   ├── Saturated
-    │   └── CrashLoop
+    │   ├── CrashLoop
+    │   ├── RepositoryBusy             git holds its lock
+    │   └── NotWritable                a disk that is full or read-only
     ├── ConfigError                    fnsync.yaml or FNSYNC_*; stops the start
     ├── SourceError                    a file that cannot be read or understood; carries the problem
     ├── RepositoryError                git
@@ -63,6 +70,10 @@ class Invalid(FnsyncError):
         self.param = param
 
 
+class CommitRefused(Invalid):
+    code = "commit_refused"
+
+
 class Unauthorized(FnsyncError):
     code, status, type = "unauthorized", 401, "authentication_error"
 
@@ -85,6 +96,22 @@ class TimeLimit(FnsyncError):
 
 class Conflict(FnsyncError):
     code, status, type = "conflict", 409, "invalid_request_error"
+
+
+class StaleEdit(Conflict):
+    code = "stale_edit"
+
+
+class Uncommitted(Conflict):
+    code = "uncommitted"
+
+
+class RepositoryBlocked(Conflict):
+    code = "repository_blocked"
+
+
+class WriteDenied(Conflict):
+    code = "write_denied"
 
 
 class BodyTooLarge(FnsyncError):
@@ -158,6 +185,14 @@ class Saturated(Unavailable):
 
 class CrashLoop(Unavailable):
     code = "crash_loop"
+
+
+class RepositoryBusy(Unavailable):
+    code = "repository_busy"
+
+
+class NotWritable(Unavailable):
+    code = "not_writable"
 
 
 class ConfigError(FnsyncError):

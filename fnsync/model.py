@@ -226,6 +226,12 @@ class Settings:
     permissions: Permissions = field(default_factory=Permissions)
     #: A filter that fails closed in every stage.
     required: bool = False
+    #: The display name; None: the frontmatter's title.
+    name: str | None = None
+    #: What is told of the function, above the frontmatter: `description` and any other keys.
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    #: Id of the user whose function it is alone; None: it is nobody's own.
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,9 +288,12 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """The display name: the frontmatter's title, else the id."""
-        title = self.frontmatter.entries.get("title")
-        return str(title) if title else self.id
+        return display_name(self.id, self.frontmatter, self.settings)
+
+
+def display_name(id: FunctionId, frontmatter: Frontmatter, settings: Settings) -> str:
+    """The name of the settings, else the frontmatter's title, else the id."""
+    return settings.name or str(frontmatter.entries.get("title") or id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from fnsync.model import (
-    FunctionId,
     FunctionRow,
     GoodRevision,
     Kind,
@@ -18,6 +17,7 @@ from fnsync.model import (
     Status,
     Touch,
     Unit,
+    display_name,
 )
 
 #: Names the local functions folder in the index, beside the names of sources.
@@ -105,7 +105,7 @@ def from_good(good: GoodRevision, unit: Unit, limits: Limits, active: bool, touc
     """What serves after a restart: the last good revision, with the settings that worked."""
     return LiveFunction(
         id=good.id,
-        name=title(good.id, good.frontmatter.entries),
+        name=display_name(good.id, good.frontmatter, good.settings),
         kind=good.manifest.kind,
         revision=good.revision,
         path=unit.path,
@@ -143,11 +143,6 @@ def candidate_of(unit: Unit, limits: Limits, active: bool, touch: Touch | None) 
         commit=touch.commit if touch else None,
         shown=shown_paths(unit),
     )
-
-
-def title(id: FunctionId, entries: Mapping[str, object]) -> str:
-    """The display name: the frontmatter's title, else the id."""
-    return str(entries.get("title") or id)
 
 
 def applied(live: LiveFunction, unit: Unit, limits: Limits, active: bool) -> LiveFunction:
@@ -218,12 +213,13 @@ def row_of(standing: Standing, content: str, touch: Touch | None, active: bool) 
     asked = active if unit.settings.active is None else unit.settings.active
     return FunctionRow(
         id=unit.id,
-        user_id=touch.user_id if touch else "",
+        user_id=unit.settings.owner or (touch.user_id if touch else ""),
         name=unit.name,
         type=unit.inspection.kind or (manifest.kind if manifest else None),
         content=content,
         meta={
             "description": str(unit.frontmatter.entries.get("description") or ""),
+            **unit.settings.meta,
             "manifest": dict(unit.frontmatter.entries),
             "toggle": bool(manifest and manifest.toggle),
         },
@@ -258,7 +254,7 @@ def difference(before: LiveFunction, after: LiveFunction) -> str:
     changes = []
     if before.active != after.active:
         changes.append("activated" if after.active else "deactivated")
-    names = ("valves", "models", "access", "permissions", "is_global", "required")
+    names = ("valves", "models", "access", "permissions", "is_global", "required", "name", "meta", "owner")
     changes += [
         name.removeprefix("is_") for name in names if getattr(before.settings, name) != getattr(after.settings, name)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 import httpx
@@ -231,6 +232,15 @@ def test_access_names_addresses_and_roles(access: Access | None, allowed: bool) 
 
     assert may_use(settings, User("1", "Ada", "ada@example.org", "user")) is allowed
     assert may_use(settings, User("2", "Root", "root@example.org", "admin"))
+
+
+def test_what_is_somebodys_own_is_for_nobody_else_until_it_is_global() -> None:
+    ada, bob = User("1", "Ada", "ada@example.org", "user"), User("2", "Bob", "bob@example.org", "user")
+    admin = User("3", "Root", "root@example.org", "admin")
+    own = Settings(owner="1", access=Access(roles=("user",)))
+
+    assert [may_use(own, user) for user in (ada, bob, admin)] == [True, False, True]
+    assert may_use(replace(own, is_global=True), bob)
 
 
 def test_a_model_is_not_there_for_who_may_not_use_it(

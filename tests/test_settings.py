@@ -10,6 +10,9 @@ from fnsync.model import Access, LimitOverrides, Permissions, Rate, Settings
 from fnsync.source import settings
 
 WHOLE = """\
+name: Translator
+meta: {description: Says it in French, tags: [fr]}
+owner: 0f9a
 active: true
 global: false
 models: ["gpt-4o", "translate*"]   # a comment
@@ -48,6 +51,9 @@ def test_every_key_is_read() -> None:
         ),
         permissions=Permissions(network=False, write=("out",), env=("DEEPL_KEY",)),
         required=True,
+        name="Translator",
+        meta={"description": "Says it in French", "tags": ["fr"]},
+        owner="0f9a",
     )
 
 
@@ -75,7 +81,7 @@ def test_all_keys_are_optional(text: str) -> None:
         ("limits:\n  memory: [1]\n", 2, ["limits.memory", "256MB"]),
         ("limits:\n  rate: often\n", 2, ["limits.rate", "60/minute"]),
         ("limits: [1]\n", 1, ["limits", "a mapping of timeout", "a list"]),
-        ("- a\n", 1, ["a mapping of active", "a list"]),
+        ("- a\n", 1, ["a mapping of name", "a list"]),
         ("valves: 3\n", 1, ["valves", "a mapping"]),
         ("valves:\n  a: {env: 3}\n", 2, ["valves.a.env", "environment variable"]),
         ("valves:\n  a: {secret: ''}\n", 2, ["valves.a.secret", "encrypted"]),

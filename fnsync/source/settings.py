@@ -19,7 +19,19 @@ _T = TypeVar("_T")
 
 #: Every key there is, by the mapping it lies in. `valves` holds the function's own names.
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("active", "global", "models", "valves", "access", "limits", "permissions", "required"),
+    "": (
+        "name",
+        "meta",
+        "active",
+        "global",
+        "models",
+        "valves",
+        "access",
+        "owner",
+        "limits",
+        "permissions",
+        "required",
+    ),
     "access": ("users", "roles"),
     "limits": ("timeout", "memory", "concurrency", "workers", "idle", "rate"),
     "permissions": ("network", "write", "env"),
@@ -76,6 +88,9 @@ def _settings(value: Value) -> Settings:
             env=permissions.get("env", _variables, ()),
         ),
         required=top.get("required", _boolean, False),
+        name=top.get("name", _text, None),
+        meta=top.get("meta", _mapping, {}),
+        owner=top.get("owner", _text, None),
     )
 
 
@@ -136,6 +151,19 @@ def _count(key: str, value: Value) -> int:
     if not isinstance(value.data, int) or isinstance(value.data, bool) or not 1 <= value.data <= 1_000_000:
         raise _wrong(key, "a whole number from 1", value)
     return value.data
+
+
+def _text(key: str, value: Value) -> str:
+    if not isinstance(value.data, str) or not value.data:
+        raise _wrong(key, "a text", value)
+    return value.data
+
+
+def _mapping(key: str, value: Value) -> dict[str, Any]:
+    if not isinstance(value.data, dict):
+        raise _wrong(key, "a mapping", value)
+    plain: dict[str, Any] = value.plain()
+    return plain
 
 
 def _texts(key: str, value: Value) -> tuple[str, ...]:
