@@ -1,22 +1,23 @@
-"""The ASGI application: exact paths first, then the router; one place where errors become answers."""
+"""The ASGI application: finds the route, asks who calls, and is the one place where errors become answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import structlog
-from starlette.routing import Route, Router
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fnsync.api import errors
 from fnsync.api.auth import Auth
 from fnsync.api.completions import CompletionsEndpoint
-from fnsync.api.errors import ClientGone, Unexpected
+from fnsync.api.errors import ClientGone, MethodNotAllowed, Unexpected
 from fnsync.api.exchange import Exchange
 from fnsync.api.models import ModelEndpoints
 from fnsync.api.operations import Operations
+from fnsync.api.routes import Route, by_path
 from fnsync.api.tally import Tally
 from fnsync.chat.completions import Completions
 from fnsync.chat.models import Models
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 CLIENT_LEFT = 499
 
 log = structlog.get_logger(__name__)
-
-Endpoint = Callable[[Exchange], Awaitable[None]]
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -48,30 +47,14 @@ class App:
         self._models = Models(service.executor)
         self._tally = Tally()
         completions = Completions(service.executor, self._models)
-        chat = CompletionsEndpoint(service, self._auth, self._models, completions, self._tally)
-        models = ModelEndpoints(service, self._auth, self._models)
+        chat = CompletionsEndpoint(service, self._models, completions, self._tally)
+        models = ModelEndpoints(service, self._models)
         operations = Operations(service, self._auth, self._tally)
-        self._exact: dict[str, Endpoint] = {
-            "/v1/chat/completions": chat,
-            "/api/chat/completions": chat,
-            "/api/v1/chat/completions": chat,
-            "/v1/models": models.openai_list,
-            "/api/models": models.list,
-            "/api/v1/models": models.list,
-            "/healthz": operations.healthz,
-            "/readyz": operations.readyz,
-            "/metrics": operations.metrics,
-            "/api/status": operations.status,
-        }
-        self._router = Router(
-            [
-                _route("/v1/models/{id:path}", models.one),
-                _route("/api/functions/id/{id}/logs", operations.logs),
-                _route("/api/v1/functions/id/{id}/logs", operations.logs),
-            ],
-            default=_asgi(_nothing_here),
-            redirect_slashes=False,
-        )
+        self._routes: tuple[Route, ...] = (*chat.routes(), *models.routes(), *operations.routes())
+        table = by_path(self._routes)
+        #: Addresses without parts that vary, which go first.
+        self._exact = {path: methods for path, methods in table.items() if "{" not in path}
+        self._varying = [(compile_path(path)[0], methods) for path, methods in table.items() if "{" in path]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -84,12 +67,12 @@ class App:
     async def _serve(self, exchange: Exchange) -> None:
         """Run the endpoint; nothing leaves here but an answer."""
         try:
-            endpoint = self._exact.get(exchange.scope["path"])
-            if endpoint is not None:
-                await endpoint(exchange)
-            else:
-                exchange.scope["fnsync.exchange"] = exchange
-                await self._router(exchange.scope, exchange.receive, exchange.send)
+            route = self._route(exchange)
+            if route.who == "caller":
+                exchange.caller = await self._auth.caller(exchange.authorization)
+            elif route.who == "admin":
+                exchange.caller = await self._auth.admin(exchange.authorization)
+            await route.endpoint(exchange)
         except FnsyncError as exc:
             await self._failed(exchange, exc)
         except ClientGone:
@@ -102,6 +85,28 @@ class App:
             if exchange.status:
                 raise  # the answer has begun: the connection has to be cut
             await exchange.error(Unexpected(), close=True)
+
+    def _route(self, exchange: Exchange) -> Route:
+        """The route of a request. Raises NotFound and MethodNotAllowed."""
+        scope = exchange.scope
+        methods = self._exact.get(scope["path"]) or self._find(scope)
+        route = methods.get(scope["method"])
+        if route is None and scope["method"] == "HEAD":
+            route = methods.get("GET")
+        if route is None:
+            if not methods:
+                raise NotFound(f"there is nothing at {scope['path'][:200]}")
+            raise MethodNotAllowed(scope["method"], ", ".join(sorted(methods)))
+        return route
+
+    def _find(self, scope: Scope) -> Mapping[str, Route]:
+        """The routes at an address with parts that vary, which are put into the scope; none: nothing is there."""
+        for pattern, methods in self._varying:
+            match = pattern.match(scope["path"])
+            if match is not None:
+                scope["path_params"] = match.groupdict()
+                return methods
+        return {}
 
     async def _failed(self, exchange: Exchange, exc: FnsyncError) -> None:
         if exchange.status:
@@ -142,25 +147,3 @@ def _surface(path: str) -> str:
     if path.startswith("/v1/"):
         return "openai"
     return "api" if path.startswith("/api/") else "operations"
-
-
-def _route(path: str, endpoint: Endpoint) -> Route:
-    return Route(path, _Routed(endpoint), methods=None)
-
-
-def _asgi(endpoint: Endpoint) -> ASGIApp:
-    return _Routed(endpoint)
-
-
-class _Routed:
-    """An endpoint as an ASGI application, for the router."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._endpoint(scope["fnsync.exchange"])
-
-
-async def _nothing_here(exchange: Exchange) -> None:
-    raise NotFound(f"there is nothing at {exchange.scope['path'][:200]}")

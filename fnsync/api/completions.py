@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import ConfigDict, Field
+
 from fnsync.api import errors
-from fnsync.api.auth import Auth
 from fnsync.api.errors import ClientGone
 from fnsync.api.exchange import Exchange
+from fnsync.api.forms import Form
+from fnsync.api.routes import Answer, Route, prefixed
 from fnsync.api.tally import Tally
 from fnsync.chat import requests
 from fnsync.chat.access import may_use
@@ -23,7 +26,23 @@ from fnsync.chat.context import CREDENTIAL_HEADERS
 from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
 from fnsync.deadlines import Deadlines
-from fnsync.errors import Draining, FnsyncError, Unavailable, UnknownModel
+from fnsync.errors import (
+    CrashLoop,
+    Draining,
+    EnvironmentFailed,
+    FnsyncError,
+    FunctionError,
+    FunctionRaised,
+    LoadFailed,
+    MemoryLimit,
+    RateLimited,
+    Saturated,
+    TimeLimit,
+    Unavailable,
+    UnknownModel,
+    Unrenderable,
+    WorkerDied,
+)
 from fnsync.model import FunctionId, Kind, LiveFunction, Status, User
 from fnsync.registry import World
 
@@ -38,13 +57,22 @@ MANY_NAMES = 20
 UNWATCHED_S = 0.05
 
 
+class ChatForm(Form):
+    """OpenAI's body; keys that are not named here reach the function as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    stream: bool = False
+
+
 class CompletionsEndpoint:
     """Answers `/v1/chat/completions` and the same under `/api` and `/api/v1`."""
 
-    def __init__(self, service: Service, auth: Auth, models: Models, completions: Completions, tally: Tally) -> None:
+    def __init__(self, service: Service, models: Models, completions: Completions, tally: Tally) -> None:
         self._service = service
         self._models = models
-        self._auth = auth
         self._completions = completions
         self._tally = tally
         self._max_body = service.config.server.max_body
@@ -55,12 +83,41 @@ class CompletionsEndpoint:
         #: Of the world that was served last.
         self._generation = 0
 
+    def routes(self) -> list[Route]:
+        """What it answers."""
+        paths = ("/v1/chat/completions", *prefixed("/chat/completions"))
+        return [
+            Route(
+                "POST",
+                paths,
+                self,
+                "caller",
+                "Answer a chat with a model",
+                "Chat",
+                body=ChatForm,
+                answers={200: Answer(dict[str, Any], "A completion; with `stream: true` an event stream")},
+                errors=(
+                    UnknownModel,
+                    TimeLimit,
+                    RateLimited,
+                    FunctionRaised,
+                    FunctionError,
+                    LoadFailed,
+                    Unrenderable,
+                    WorkerDied,
+                    MemoryLimit,
+                    EnvironmentFailed,
+                    Unavailable,
+                    Saturated,
+                    CrashLoop,
+                ),
+            )
+        ]
+
     async def __call__(self, exchange: Exchange) -> None:
-        exchange.only("POST")
         if self._service.draining:
             raise Draining("the server is stopping", retry_after_s=self._service.config.server.drain)
-        caller = await self._auth.caller(exchange.authorization)
-        exchange.admin = caller.is_admin
+        caller = exchange.caller
         body = await exchange.body(self._max_body)
         large = len(body) > LARGE_BODY_BYTES
         request = await asyncio.to_thread(requests.parse, body) if large else requests.parse(body)

@@ -14,8 +14,9 @@ from starlette.datastructures import QueryParams
 from starlette.types import Message, Receive, Scope, Send
 
 from fnsync.api import errors
-from fnsync.api.errors import ClientGone, Headers, MethodNotAllowed
+from fnsync.api.errors import ClientGone, Headers
 from fnsync.errors import BodyTooLarge, Draining, FnsyncError, Invalid
+from fnsync.model import User
 from fnsync.units import format_size
 
 #: How long the first part of a body may take, and each next one.
@@ -32,6 +33,9 @@ LINGER_S = 5.0
 
 #: ASGI extension of our server: a Connection.
 CONNECTION = "fnsync.connection"
+
+#: Who calls where nobody was asked to say.
+NOBODY = User("", "", "", "pending")
 
 _CLOSE = (b"connection", b"close")
 
@@ -55,7 +59,7 @@ class Exchange:
         "openai",
         "authorization",
         "events",
-        "admin",
+        "caller",
         "headers",
         "event_stream",
         "left",
@@ -80,8 +84,8 @@ class Exchange:
         self.authorization = b""
         #: Whether the client wants to see what functions emit.
         self.events = False
-        #: Whether the caller is an admin, who sees more of an error.
-        self.admin = False
+        #: Who calls; set before a route that needs a token is entered.
+        self.caller = NOBODY
         #: Headers that an answer has even if it is an error.
         self.headers: Sequence[tuple[bytes, bytes]] = ()
         self.event_stream = False
@@ -107,12 +111,6 @@ class Exchange:
                 self.events = value.strip() not in (b"", b"0", b"false")
 
     # ---- the request -------------------------------------------------------------------------------------
-
-    def only(self, method: str) -> None:
-        """Raise MethodNotAllowed for other methods; where GET is possible, HEAD is too."""
-        asked = self.scope["method"]
-        if asked != method and not (asked == "HEAD" and method == "GET"):
-            raise MethodNotAllowed(asked, method)
 
     @property
     def query(self) -> QueryParams:
@@ -187,7 +185,7 @@ class Exchange:
 
     async def error(self, exc: FnsyncError, *, close: bool = False) -> None:
         """Answer with an error. Not for an answer that has begun."""
-        body = errors.body(exc, openai=self.openai, admin=self.admin)
+        body = errors.body(exc, openai=self.openai, admin=self.caller.is_admin)
         head = [*errors.headers(exc), *self.headers]
         if isinstance(exc, BodyTooLarge):
             await self._refuse(exc.status, msgspec.json.encode(body), head)

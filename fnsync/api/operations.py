@@ -7,16 +7,19 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+from pydantic import BaseModel, Field
 
 from fnsync.api.auth import Auth
 from fnsync.api.completions import UNWATCHED_S, Watch
 from fnsync.api.exchange import Exchange
+from fnsync.api.forms import Form, read_query
+from fnsync.api.routes import Answer, Route, prefixed
 from fnsync.api.tally import Tally
 from fnsync.deadlines import Deadlines
-from fnsync.errors import Invalid, UnknownFunction
+from fnsync.errors import Invalid, Unauthorized, UnknownFunction
 from fnsync.model import FunctionId
 from fnsync.runtime.logs import KEPT_LINES, LogLine
 
@@ -30,6 +33,29 @@ KEEP_OPEN_S = 15.0
 NDJSON = "application/x-ndjson"
 
 
+GROUP = "Operations"
+
+
+class Healthy(BaseModel):
+    status: bool = True
+
+
+class Ready(BaseModel):
+    ready: bool
+    reason: str | None = None
+
+
+class LogQuery(Form):
+    #: How many lines to begin with.
+    tail: int = Field(KEPT_LINES, ge=0, le=KEPT_LINES)
+    #: Whether to go on with new lines.
+    follow: bool = False
+
+
+class LogLines(BaseModel):
+    lines: list[LogLine]
+
+
 class Operations:
     """Answers operators and their tools."""
 
@@ -39,14 +65,65 @@ class Operations:
         self._tally = tally
         self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
 
+    def routes(self) -> list[Route]:
+        """What it answers."""
+        return [
+            Route(
+                "GET",
+                ("/healthz",),
+                self.healthz,
+                "anyone",
+                "Whether the process answers",
+                GROUP,
+                answers={200: Answer(Healthy)},
+            ),
+            Route(
+                "GET",
+                ("/readyz",),
+                self.readyz,
+                "anyone",
+                "Whether calls are taken",
+                GROUP,
+                answers={200: Answer(Ready), 503: Answer(Ready, "The server starts or stops")},
+            ),
+            Route(
+                "GET",
+                ("/metrics",),
+                self.metrics,
+                "anyone",
+                "What Prometheus collects; with any token, and without one from the same machine",
+                GROUP,
+                answers={200: Answer(str, media_type="text/plain")},
+                errors=(Unauthorized,),
+            ),
+            Route(
+                "GET",
+                ("/api/status",),
+                self.status,
+                "admin",
+                "How everything stands",
+                GROUP,
+                answers={200: Answer(dict[str, Any])},
+            ),
+            Route(
+                "GET",
+                prefixed("/functions/id/{id}/logs"),
+                self.logs,
+                "admin",
+                "What a function printed and logged",
+                "Functions",
+                query=LogQuery,
+                answers={200: Answer(LogLines, "The last lines; with `follow` NDJSON that goes on")},
+                errors=(Invalid, UnknownFunction),
+            ),
+        ]
+
     async def healthz(self, exchange: Exchange) -> None:
         """`GET /healthz`: the process answers."""
-        exchange.only("GET")
         await exchange.json(200, {"status": True})
 
     async def readyz(self, exchange: Exchange) -> None:
         """`GET /readyz`: 200 while calls are taken, else 503."""
-        exchange.only("GET")
         if self._service.draining:
             await exchange.json(503, {"ready": False, "reason": "draining"}, [(b"connection", b"close")])
         elif not self._service.reconciler.ready.is_set():
@@ -56,13 +133,10 @@ class Operations:
 
     async def status(self, exchange: Exchange) -> None:
         """`GET /api/status`, for admins."""
-        exchange.only("GET")
-        await self._auth.admin(exchange.authorization)
         await exchange.json(200, await asyncio.to_thread(self._service.status))
 
     async def metrics(self, exchange: Exchange) -> None:
         """`GET /metrics`: for any token, and without one for a direct connection from this machine."""
-        exchange.only("GET")
         if exchange.authorization or not _is_local(exchange):
             await self._auth.caller(exchange.authorization)
         from fnsync.api import metrics  # start time: prometheus_client
@@ -77,17 +151,15 @@ class Operations:
 
         Lines as JSON; followed, as NDJSON that goes on.
         """
-        exchange.only("GET")
-        await self._auth.admin(exchange.authorization)
         id: str = exchange.scope["path_params"]["id"]
-        count = _tail(exchange.query.get("tail"))
+        query = read_query(exchange, LogQuery)
         book = self._service.executor.logs
         if not book.tail(id, 1) and await asyncio.to_thread(self._service.index.row, FunctionId(id)) is None:
             raise UnknownFunction(f"there is no function {id[:200]!r}")
-        if exchange.query.get("follow", "").lower() in ("1", "true", "yes"):
-            await self._follow(exchange, id, count)
+        if query.follow:
+            await self._follow(exchange, id, query.tail)
         else:
-            await exchange.json(200, {"lines": book.tail(id, count)})
+            await exchange.json(200, {"lines": book.tail(id, query.tail)})
 
     async def _follow(self, exchange: Exchange, id: str, count: int) -> None:
         """Send the last lines, then each as it comes, until the client leaves or the server stops."""
@@ -124,14 +196,6 @@ class Operations:
 
 def _ndjson(lines: list[LogLine]) -> bytes:
     return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
-
-
-def _tail(text: str | None) -> int:
-    if text is None:
-        return KEPT_LINES
-    if not text.isdecimal() or int(text) > KEPT_LINES:
-        raise Invalid(f"tail must be a number from 0 to {KEPT_LINES}", param="tail")
-    return int(text)
 
 
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
