@@ -1,17 +1,21 @@
 """Runs git. The one door for its failures: each is a RepositoryError with what git said and the way out.
 
-Commands are lists of arguments. They ask no one for a password, take no lock to read, and answer in English.
+Commands are lists of arguments. They ask no one for a password, take no lock to read, and answer in English. Hooks
+run only where a command asks for them.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from fnsync.errors import RepositoryError
+from fnsync.errors import FnsyncError, NotWritable, RepositoryError
 
 #: How much of the output is read at once.
 PIECE_BYTES = 1 << 20
@@ -36,20 +40,77 @@ _SETTINGS = {
     "GIT_PAGER": "cat",
 }
 #: A repository's own configuration must not make reading it run programs.
-_OPTIONS = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+_NO_MONITOR = ("-c", "core.fsmonitor=false")
+_OPTIONS = (*_NO_MONITOR, "-c", f"core.hooksPath={os.devnull}")
+#: What git says when the disk takes nothing.
+_NOT_WRITABLE = ("No space left on device", "Out of diskspace", "Read-only file system", "Disk quota exceeded")
+_VERB = re.compile(r"[a-z][a-z-]*")
 
 
-def run(folder: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> tuple[int, bytes]:
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a run of git ended."""
+
+    code: int
+    output: bytes
+    #: What it said on standard error, bounded.
+    said: str
+
+
+def run(
+    folder: Path,
+    *arguments: str,
+    allowed: tuple[int, ...] = (0,),
+    stdin: bytes | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> tuple[int, bytes]:
     """Run git in `folder`; returns exit code and output. Raises RepositoryError for a code not in `allowed`."""
-    try:
-        done = subprocess.run(
-            _line(folder, arguments), stdin=subprocess.DEVNULL, capture_output=True, env=_environment(), check=False
-        )
-    except OSError as exc:
-        raise _not_started(folder, exc) from exc
-    if done.returncode not in allowed:
-        raise _failed(folder, arguments, done.returncode, done.stderr)
-    return done.returncode, done.stdout
+    done = attempt(folder, *arguments, stdin=stdin, variables=variables)
+    if done.code not in allowed:
+        raise failure(folder, arguments, done)
+    return done.code, done.output
+
+
+def attempt(
+    folder: Path,
+    *arguments: str,
+    stdin: bytes | None = None,
+    variables: Mapping[str, str] | None = None,
+    hooks: bool = False,
+    limit_s: float | None = None,
+) -> Done:
+    """Run git in `folder`, whatever it comes to. Raises RepositoryError when it cannot be run or takes too long.
+
+    `variables` are added to its environment. With `hooks` the repository's hooks run. After `limit_s` it is killed,
+    with all that it started.
+    """
+    line = _line(folder, arguments, _NO_MONITOR if hooks else _OPTIONS)
+    environment = _environment(hooks) | dict(variables or {})
+    # Not pipes: what a hook leaves running would hold them open.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(
+                line,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=output,
+                stderr=said,
+                env=environment,
+                start_new_session=limit_s is not None,
+            )
+        except OSError as exc:
+            raise _not_started(folder, exc) from exc
+        try:
+            process.communicate(stdin, limit_s)
+        except subprocess.TimeoutExpired as exc:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise RepositoryError(
+                f"git {_verb(arguments)} took longer than {limit_s:g} s in {folder} and was ended",
+                hint="see whether one of the repository's hooks, or a signing program, waits for something",
+            ) from exc
+        output.seek(0)
+        said.seek(max(0, said.seek(0, os.SEEK_END) - SAID_BYTES))
+        return Done(process.returncode, output.read(), said.read().decode(errors="replace").strip())
 
 
 def fields(folder: Path, *arguments: str) -> Iterator[bytes]:
@@ -57,7 +118,7 @@ def fields(folder: Path, *arguments: str) -> Iterator[bytes]:
     with tempfile.TemporaryFile() as said:  # a pipe that nobody reads meanwhile would hold git up when it is full
         try:
             process = subprocess.Popen(
-                _line(folder, arguments),
+                _line(folder, arguments, _OPTIONS),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=said,
@@ -75,7 +136,8 @@ def fields(folder: Path, *arguments: str) -> Iterator[bytes]:
                 yield rest
             if process.wait():
                 said.seek(0)
-                raise _failed(folder, arguments, process.returncode, said.read(SAID_BYTES))
+                text = said.read(SAID_BYTES).decode(errors="replace").strip()
+                raise failure(folder, arguments, Done(process.returncode, b"", text))
         finally:
             if process.poll() is None:  # the caller wants no more
                 process.kill()
@@ -83,13 +145,18 @@ def fields(folder: Path, *arguments: str) -> Iterator[bytes]:
             process.wait()
 
 
-def _line(folder: Path, arguments: tuple[str, ...]) -> list[str]:
-    return ["git", "-C", str(folder), *_OPTIONS, *arguments]
+def _line(folder: Path, arguments: tuple[str, ...], options: tuple[str, ...]) -> list[str]:
+    return ["git", "-C", str(folder), *options, *arguments]
 
 
-def _environment() -> dict[str, str]:
+def _environment(hooks: bool = False) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in _PLACES}
-    return inherited | _SETTINGS
+    # What hooks print is for people, so it may be any text.
+    return inherited | _SETTINGS | ({"LC_ALL": "C.UTF-8"} if hooks else {})
+
+
+def _verb(arguments: tuple[str, ...]) -> str:
+    return next((argument for argument in arguments if _VERB.fullmatch(argument)), "")
 
 
 def _not_started(folder: Path, exc: OSError) -> RepositoryError:
@@ -98,8 +165,12 @@ def _not_started(folder: Path, exc: OSError) -> RepositoryError:
     return RepositoryError(f"git cannot be run in {folder}: {exc}")
 
 
-def _failed(folder: Path, arguments: tuple[str, ...], code: int, stderr: bytes) -> RepositoryError:
-    said = stderr.decode(errors="replace").strip()
+def failure(folder: Path, arguments: tuple[str, ...], done: Done) -> FnsyncError:
+    """What a run that failed is told as: a RepositoryError, or NotWritable."""
+    said = done.said
+    if any(reason in said for reason in _NOT_WRITABLE):
+        hint = "make room, or let the server's user write there"
+        return NotWritable(f"git cannot write in {folder}: {said}", retry_after_s=30.0, hint=hint)
     if "dubious ownership" in said:
         return RepositoryError(
             f"git does not trust {folder}: it belongs to another user than the server runs as",
@@ -109,4 +180,5 @@ def _failed(folder: Path, arguments: tuple[str, ...], code: int, stderr: bytes) 
         return RepositoryError(
             f"{folder} is no git repository, or a broken one: {said}", hint=f"see what `git -C '{folder}' fsck` says"
         )
-    return RepositoryError(f"git {arguments[0]} failed in {folder} with exit code {code}: {said or 'no message'}")
+    told = said or "no message"
+    return RepositoryError(f"git {_verb(arguments)} failed in {folder} with exit code {done.code}: {told}")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from fnsync.errors import RepositoryError
 from fnsync.git import command
@@ -18,6 +20,16 @@ from fnsync.model import CommitId
 MAX_REF_DEPTH = 5
 #: What HEAD names in a repository that keeps its refs in another form than files.
 _NO_FILES = "refs/heads/.invalid"
+#: What lies in git's folder while something waits for its end, and what that is.
+_UNDER_WAY = (
+    ("MERGE_HEAD", "a merge"),
+    ("rebase-merge", "a rebase"),
+    ("rebase-apply", "a rebase"),
+    ("CHERRY_PICK_HEAD", "a cherry-pick"),
+    ("REVERT_HEAD", "a revert"),
+    ("sequencer", "a cherry-pick or revert"),
+    ("BISECT_LOG", "a bisect"),
+)
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -54,7 +66,7 @@ class WorkTree:
 
     def head(self) -> CommitId | None:
         """The commit that is checked out; None: nothing has been committed yet."""
-        git, name = self._git(), "HEAD"
+        git, name = self.git_folder, "HEAD"
         for _ in range(MAX_REF_DEPTH):
             target = _read_ref(git, name)
             if target is None or _HASH.fullmatch(target):
@@ -67,7 +79,7 @@ class WorkTree:
 
     def branch(self) -> str | None:
         """The branch that is checked out; None: HEAD is detached."""
-        target = _read_ref(self._git(), "HEAD")
+        target = _read_ref(self.git_folder, "HEAD")
         if target is None or not target.startswith("ref:"):
             return None
         name = target.removeprefix("ref:").strip()
@@ -91,6 +103,18 @@ class WorkTree:
         paths = (os.fsdecode(entry[3:]) for entry in found.split(b"\0") if entry)
         return tuple(sorted(self.inside(path) for path in paths))
 
+    def under_way(self) -> str | None:
+        """What git has begun here and not ended: `a merge`, `a rebase`, …; None: nothing."""
+        git = self.git_folder
+        return next((what for name, what in _UNDER_WAY if os.path.lexists(git / name)), None)
+
+    def uncommitted(self, paths: Iterable[str]) -> dict[str, Literal["changed", "untracked", "unmerged"]]:
+        """Which of `paths` (files, from `root`) differ from HEAD, on disk or staged, and how."""
+        asked = [f":(literal){path}" for path in paths]
+        options = ("--porcelain=v2", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
+        _, found = command.run(self.root, "status", *options, "--", *asked)
+        return dict(_states(found.split(b"\0")))
+
     def ignored(self) -> bool:
         """Whether the repository ignores the functions folder, so that no function in it has a history."""
         code, _ = command.run(self.root, "check-ignore", "--quiet", "--", self.prefix, allowed=(0, 1))
@@ -100,11 +124,29 @@ class WorkTree:
         """A path from `root` as one from the functions folder."""
         return path if self.prefix == "." else path.removeprefix(self.prefix + "/")
 
-    def _git(self) -> Path:
+    def relative(self, path: str) -> str:
+        """A path from the functions folder as one from `root`."""
+        return path if self.prefix == "." else f"{self.prefix}/{path}"
+
+    @property
+    def git_folder(self) -> Path:
+        """Git's own folder of this working tree. Raises RepositoryError when it is gone."""
         git = _git_folder(self.root)
         if git is None:
             raise RepositoryError(f"{self.root} is no git repository any more", hint="restart to have one made there")
         return git
+
+
+def _states(entries: Iterable[bytes]) -> Iterator[tuple[str, Literal["changed", "untracked", "unmerged"]]]:
+    """Path and state of each entry of `status --porcelain=v2 -z --no-renames`."""
+    for entry in entries:
+        form, _, rest = entry.partition(b" ")
+        if form in (b"?", b"!"):
+            yield os.fsdecode(rest), "untracked"
+        elif form == b"u":
+            yield os.fsdecode(rest.split(b" ", 9)[-1]), "unmerged"
+        elif form == b"1":
+            yield os.fsdecode(rest.split(b" ", 7)[-1]), "changed"
 
 
 def _git_folder(folder: Path) -> Path | None:

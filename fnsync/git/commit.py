@@ -1,0 +1,224 @@
+"""Commits just the paths it is told, whatever else is staged or changed; for use under the working tree's lock.
+
+    copy of the index, set to HEAD ─ the paths as they are on disk ─► `git commit` (hooks, signing, filters)
+    the index itself               ─ the same paths               ─► renamed in; all else in it stays
+
+A crash before `git commit` has moved HEAD leaves nothing but a file `fnsync-….index` in git's folder; after it, an
+index that still has the paths as they were, until `settle` or `renew_index`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fnsync.errors import CommitRefused, RepositoryError
+from fnsync.git import command
+from fnsync.git.lock import writing
+from fnsync.git.worktree import WorkTree
+from fnsync.model import CommitId
+
+#: How long hooks and signing may take, in seconds.
+LIMIT_S = 120.0
+#: How often a commit is made again because HEAD moved although we hold the lock.
+ROUNDS = 3
+#: What begins the names of files that a crash may leave in git's folder.
+PREFIX = "fnsync-"
+#: Commits on a detached HEAD are kept from being collected under refs of this name.
+DETACHED = "refs/fnsync/detached"
+
+_COMMIT = (
+    "-c",
+    "i18n.commitEncoding=UTF-8",
+    # Not between an edit and its answer.
+    "-c",
+    "maintenance.auto=false",
+    "-c",
+    "gc.auto=0",
+    "commit",
+    "--quiet",
+    "--file=-",
+    "--cleanup=verbatim",
+)
+#: A merge, a rebase and the like never get here; these decide whether a commit can be refused by the project itself.
+_HOOKS = ("pre-commit", "prepare-commit-msg", "commit-msg")
+_UNKNOWN = {"GIT_COMMITTER_NAME": "fnsync", "GIT_COMMITTER_EMAIL": "fnsync@localhost"}
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who made an edit."""
+
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A commit that was made. `at`: committer's time, seconds since the epoch."""
+
+    commit: CommitId
+    parent: CommitId | None
+    at: int
+
+
+def commit(worktree: WorkTree, paths: Collection[str], author: Author | None, message: str) -> Made | None:
+    """Commit what `paths` (files, from the root) are on disk now; None: they are as in HEAD.
+
+    Without `author` it is whom git's configuration names. Raises CommitRefused with what a hook said,
+    RepositoryError, NotWritable.
+    """
+    for _ in range(ROUNDS):
+        base = worktree.head()
+        with _index_of(worktree, base) as index:
+            variables = {"GIT_INDEX_FILE": str(index)}
+            _update(worktree, paths, variables)
+            if not _differs(worktree, base, variables):
+                return None
+            moved = not _commit(worktree, variables | _author(author), message)
+        if moved:
+            continue
+        made = _head(worktree)
+        if made.parent == base:
+            return made
+        _take_back(worktree, made, message)
+    raise _head_moved(worktree)
+
+
+def settle(worktree: WorkTree, paths: Collection[str], made: Made) -> None:
+    """What a commit asks for once it is made: the index in step, and a ref where no branch leads to it."""
+    renew_index(worktree, paths)
+    if worktree.branch() is None:
+        _keep(worktree, made)
+
+
+def renew_index(worktree: WorkTree, paths: Collection[str]) -> None:
+    """Have the index hold `paths` as they are on disk; nothing else in it changes."""
+    index = worktree.git_folder / "index"
+    with _scratch(worktree) as fresh, writing(index.parent):
+        if index.exists():
+            shutil.copyfile(index, fresh)
+        _update(worktree, paths, {"GIT_INDEX_FILE": str(fresh)})
+        fresh.replace(index)
+
+
+def remove_leftovers(worktree: WorkTree) -> None:
+    """Remove what a crash left in git's folder; under the lock."""
+    for path in worktree.git_folder.glob(f"{PREFIX}*.index*"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _scratch(worktree: WorkTree) -> Iterator[Path]:
+    """A name for an index of our own, in git's folder, where what belongs to a split index is found."""
+    path = worktree.git_folder / f"{PREFIX}{secrets.token_hex(8)}.index"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _index_of(worktree: WorkTree, base: CommitId | None) -> Iterator[Path]:
+    """An index that holds `base`. It begins as a copy, so that git need not look at every file again."""
+    with _scratch(worktree) as index:
+        if base is not None:
+            current = worktree.git_folder / "index"
+            with writing(current.parent):
+                if current.exists():
+                    shutil.copyfile(current, index)
+            variables = {"GIT_INDEX_FILE": str(index)}
+            command.run(worktree.root, "read-tree", "--reset", base, variables=variables)
+        yield index
+
+
+def _update(worktree: WorkTree, paths: Collection[str], variables: Mapping[str, str]) -> None:
+    named = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    options = ("--add", "--remove", "--replace", "-z", "--stdin")
+    command.run(worktree.root, "update-index", *options, stdin=named, variables=variables)
+
+
+def _differs(worktree: WorkTree, base: CommitId | None, variables: Mapping[str, str]) -> bool:
+    if base is None:
+        return True
+    options = ("--cached", "--quiet", base, "--")
+    code, _ = command.run(worktree.root, "diff-index", *options, allowed=(0, 1), variables=variables)
+    return code == 1
+
+
+def _commit(worktree: WorkTree, variables: Mapping[str, str], message: str) -> bool:
+    """Run `git commit`; false: HEAD moved while it ran. Raises CommitRefused, RepositoryError, NotWritable."""
+    done = _try_commit(worktree, variables, message)
+    if done.code and not _knows_committer(worktree):
+        done = _try_commit(worktree, {**_UNKNOWN, **variables}, message)
+    if done.code == 0 or "cannot lock ref 'HEAD'" in done.said:
+        return done.code == 0
+    if done.code == 1 and _has_hooks(worktree):
+        raise CommitRefused(
+            f"the repository's hooks refuse the commit: {done.said or 'without a word'}",
+            hint="the hook decides what may be committed; see `git config core.hooksPath` and .git/hooks",
+        )
+    raise command.failure(worktree.root, ("commit",), done)
+
+
+def _try_commit(worktree: WorkTree, variables: Mapping[str, str], message: str) -> command.Done:
+    text = message.encode(errors="replace")
+    return command.attempt(worktree.root, *_COMMIT, stdin=text, variables=variables, hooks=True, limit_s=LIMIT_S)
+
+
+def _knows_committer(worktree: WorkTree) -> bool:
+    return command.attempt(worktree.root, "var", "GIT_COMMITTER_IDENT").code == 0
+
+
+def _has_hooks(worktree: WorkTree) -> bool:
+    done = command.attempt(worktree.root, "rev-parse", "--git-path", "hooks", hooks=True)
+    folder = worktree.root / os.fsdecode(done.output.strip())
+    return any(os.access(folder / name, os.X_OK) for name in _HOOKS)
+
+
+def _author(author: Author | None) -> dict[str, str]:
+    if author is None:
+        return {}
+    name, email = _plain(author.name), _plain(author.email)
+    return {"GIT_AUTHOR_NAME": name or email or "unknown", "GIT_AUTHOR_EMAIL": email or "unknown@localhost"}
+
+
+def _plain(text: str) -> str:
+    """The text as it can stand in an author line; git itself would refuse what is left empty by its own cleaning."""
+    kept = "".join(" " if char in "<>\n\r\0" or not char.isprintable() else char for char in text)
+    return kept.encode(errors="replace").decode().strip(" .,:;\"'\\")
+
+
+def _head(worktree: WorkTree) -> Made:
+    _, found = command.run(worktree.root, "log", "-1", "--no-show-signature", "--format=%H %ct %P", "HEAD")
+    commit, at, *parents = found.decode().split()
+    return Made(CommitId(commit), CommitId(parents[0]) if parents else None, int(at))
+
+
+def _take_back(worktree: WorkTree, made: Made, message: str) -> None:
+    """HEAD moved, without the lock, while we committed: our commit would undo that. Take it off again."""
+    _, found = command.run(worktree.root, "log", "-1", "--no-show-signature", "--format=%B", made.commit)
+    if made.parent is None or message.strip() not in found.decode(errors="replace"):
+        raise _head_moved(worktree)
+    command.run(worktree.root, "update-ref", "-m", "fnsync: HEAD had moved", "HEAD", made.parent, made.commit)
+
+
+def _head_moved(worktree: WorkTree) -> RepositoryError:
+    return RepositoryError(f"HEAD of {worktree.root} moved while an edit was committed", hint="try again")
+
+
+def _keep(worktree: WorkTree, made: Made) -> None:
+    """Keep a commit that no branch leads to; the one before it is kept by it."""
+    lines = f"update {DETACHED}/{made.commit} {made.commit}\n"
+    if made.parent is not None and _is_kept(worktree, made.parent):
+        lines += f"delete {DETACHED}/{made.parent}\n"
+    command.run(worktree.root, "update-ref", "--stdin", stdin=lines.encode())
+
+
+def _is_kept(worktree: WorkTree, commit: CommitId) -> bool:
+    return command.attempt(worktree.root, "show-ref", "--verify", "--quiet", f"{DETACHED}/{commit}").code == 0
