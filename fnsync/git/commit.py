@@ -158,7 +158,7 @@ def _commit(worktree: WorkTree, variables: Mapping[str, str], message: str) -> b
         done = _try_commit(worktree, {**_UNKNOWN, **variables}, message)
     if done.code == 0 or "cannot lock ref 'HEAD'" in done.said:
         return done.code == 0
-    if done.code == 1 and _has_hooks(worktree):
+    if done.code == 1 and has_hooks(worktree):
         raise CommitRefused(
             f"the repository's hooks refuse the commit: {done.said or 'without a word'}",
             hint="the hook decides what may be committed; see `git config core.hooksPath` and .git/hooks",
@@ -175,7 +175,8 @@ def _knows_committer(worktree: WorkTree) -> bool:
     return command.attempt(worktree.root, "var", "GIT_COMMITTER_IDENT").code == 0
 
 
-def _has_hooks(worktree: WorkTree) -> bool:
+def has_hooks(worktree: WorkTree) -> bool:
+    """Whether the repository has hooks that may look at a commit before it is made."""
     done = command.attempt(worktree.root, "rev-parse", "--git-path", "hooks", hooks=True)
     folder = worktree.root / os.fsdecode(done.output.strip())
     return any(os.access(folder / name, os.X_OK) for name in _HOOKS)

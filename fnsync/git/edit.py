@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +80,7 @@ class TreeEditor:
         Raises Moved when a file is not what `before` says, CommitRefused, NotWritable, RepositoryError; then
         everything is as it was.
         """
-        for change in intent.changes:
-            if _content(self._file(change)) != change.before:
-                raise Moved(f"{change.path} changed meanwhile", hint="try again")
+        self.check(intent)
         self._journal.begin(intent)
         self._on_step("begun")
         try:
@@ -92,6 +90,19 @@ class TreeEditor:
             raise
         self._end(intent, made)
         self._on_step("ended")
+        return made
+
+    def check(self, intent: Intent) -> None:
+        """Raise Moved when a file is not what `before` says. Under the lock."""
+        for change in intent.changes:
+            if _content(self._file(change)) != change.before:
+                raise Moved(f"{change.path} changed meanwhile", hint="try again")
+
+    def keep(self, paths: Collection[str], message: str) -> Made | None:
+        """Commit what is on disk, as whom git's configuration names. Under the lock; raises as `carry_out` does."""
+        made = commit(self.worktree, paths, None, message)
+        if made is not None:
+            settle(self.worktree, paths, made)
         return made
 
     def _end(self, intent: Intent, made: Made | None) -> None:
