@@ -16,7 +16,7 @@ import pytest
 from fnsync.errors import Draining, FunctionRaised, LoadFailed, MemoryLimit, Saturated, TimeLimit, WorkerDied
 from fnsync.model import FunctionId
 from fnsync.runtime import call as calls
-from fnsync.runtime import monitor, wire
+from fnsync.runtime import monitor, processes, wire
 from tests.workbench import MB, Bench, alive, own_memory, rest, rss, until, within
 
 pytestmark = pytest.mark.anyio
@@ -325,9 +325,7 @@ async def test_failed_load_leaves_no_process(bench: Bench) -> None:
 
 
 async def test_load_that_never_ends_is_cut_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fnsync.runtime import executor
-
-    monkeypatch.setattr(executor, "LOAD_S", 0.5)
+    monkeypatch.setattr(processes, "LOAD_S", 0.5)
     function = bench.function("while True: pass\n", id="endless", timeout_s=0.5)
     with pytest.raises(TimeLimit, match="did not load within 0.5 s"):
         await within(5, "the load", bench.executor.load(function))
@@ -604,7 +602,7 @@ async def test_stopping_ends_everything(tmp_path: Path) -> None:
         function = bench.function(WAITING)
         running = asyncio.create_task(bench.call(function, body={"gate": str(gate)}))
         await until("the call", lambda: bool(bench.pids(function)) and bench.executor.health(function.id).calls == 1)
-        pids = bench.pids(function) + [zygote.pid for zygote in bench.executor._zygotes.values()]
+        pids = bench.pids(function) + [zygote.pid for zygote in bench.executor.processes.zygotes.values()]
         began = time.monotonic()
     assert time.monotonic() - began < 5
     with pytest.raises(WorkerDied, match="the server is stopping"):

@@ -525,7 +525,7 @@ async def test_kill_of_the_zygote(tmp_path: Path, number: int) -> None:
         function = bench.function(source(starts, GRANDCHILD), id="orphan")
         running = asyncio.create_task(bench.call(function))
         await until("its child", lambda: bench.log("orphan") == ["ready"])
-        (zygote,) = (zygote.pid for zygote in bench.executor._zygotes.values())
+        (zygote,) = (zygote.pid for zygote in bench.executor.processes.zygotes.values())
         below = descendants(zygote)
         assert len(below) >= 2
         os.kill(zygote, number)
@@ -546,7 +546,7 @@ async def test_kill_of_the_zygote_while_a_function_loads(tmp_path: Path) -> None
         function = bench.function(text + source("return 'x'"), id="loading")
         loading = asyncio.create_task(bench.executor.load(function))
         await until("the load", (tmp_path / "mark").exists)
-        (zygote,) = (zygote.pid for zygote in bench.executor._zygotes.values())
+        (zygote,) = (zygote.pid for zygote in bench.executor.processes.zygotes.values())
         os.kill(zygote, signal.SIGKILL)
         assert (await within(15, "the load", loading)).kind == "pipe"
         assert await bench.call(function) == "x"
@@ -556,7 +556,7 @@ async def test_stopped_zygote_costs_only_new_workers(tmp_path: Path) -> None:
     """kill -STOP of the zygote: warm functions go on answering."""
     async with Bench(tmp_path) as bench:
         neighbour = await bench.neighbour()
-        (zygote,) = (zygote.pid for zygote in bench.executor._zygotes.values())
+        (zygote,) = (zygote.pid for zygote in bench.executor.processes.zygotes.values())
         os.kill(zygote, signal.SIGSTOP)
         try:
             for _ in range(5):

@@ -558,9 +558,9 @@ class Pipe:
 def test_values_that_change_while_a_worker_starts_reach_it() -> None:
     async def story(p: Project) -> None:
         await p.save("a.py", SLOW_VALVES)
-        for worker, _, _ in list(p.executor._workers.values()):
-            worker.kill("idle")
-            await worker.ended()
+        for entry in list(p.executor.processes.workers.values()):
+            entry.worker.kill("idle")
+            await entry.worker.ended()
         asking = asyncio.create_task(p.ask("a"))
         await asyncio.sleep(0.1)  # its worker is being imported
         await p.save("a.yaml", "valves: {n: 2}\n")
@@ -590,9 +590,9 @@ def test_a_cleared_data_folder_is_filled_again() -> None:
         await p.save("a.py", says("x"))
         shutil.rmtree(p.data / "snapshots")
         await p.take()
-        for worker, _, _ in list(p.executor._workers.values()):
-            worker.kill("idle")
-            await worker.ended()
+        for entry in list(p.executor.processes.workers.values()):
+            entry.worker.kill("idle")
+            await entry.worker.ended()
         assert await p.ask("a") == "x"
 
     with_project(story)

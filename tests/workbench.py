@@ -158,8 +158,8 @@ class Bench:
         """The worker processes of a revision."""
         return [
             pid
-            for pid, (worker, _, _) in self.executor._workers.items()
-            if (worker.function, worker.revision) == (function.id, function.revision)
+            for pid, entry in self.executor.processes.workers.items()
+            if (entry.worker.function, entry.worker.revision) == (function.id, function.revision)
         ]
 
 
