@@ -2,7 +2,8 @@
 
     FnsyncError
     ├── Invalid                  400   what the caller sent
-    │   └── CommitRefused              a git hook does not let the edit through
+    │   ├── CommitRefused              a git hook does not let the edit through
+    │   └── InvalidValves              values that do not fit the function's class; carries the misfits
     ├── Unauthorized             401   missing, unknown or insufficient credentials
     ├── NotFound                 404
     │   ├── UnknownModel
@@ -18,6 +19,7 @@
     ├── FunctionError            500   a function's own fault
     │   ├── FunctionRaised             an exception in a handler
     │   ├── LoadFailed                 the revision does not load; carries the problem
+    │   │   └── ValvesUnfit                only its stored valves do not fit; carries the misfits
     │   ├── Unrenderable               a result of a type nobody can render
     │   ├── WorkerDied                 the process went away during the call
     │   └── MemoryLimit                the process went over its memory limit
@@ -41,7 +43,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from fnsync.model import Problem
+    from fnsync.model import Manifest, Misfit, Problem
 
 
 class FnsyncError(Exception):
@@ -72,6 +74,17 @@ class Invalid(FnsyncError):
 
 class CommitRefused(Invalid):
     code = "commit_refused"
+
+
+class InvalidValves(Invalid):
+    code = "invalid_valves"
+
+    def __init__(self, misfits: tuple[Misfit, ...], *, about: str | None = None, hint: str | None = None) -> None:
+        """The message is `field: message; field2: message2`, with `about` in front."""
+        found = "; ".join(map(str, misfits))
+        param = misfits[0].field if misfits else None
+        super().__init__(f"{about}: {found}" if about else found, param=param, hint=hint)
+        self.misfits = misfits
 
 
 class Unauthorized(FnsyncError):
@@ -153,6 +166,16 @@ class LoadFailed(FunctionError):
     def __init__(self, function: str, problem: Problem) -> None:
         super().__init__(function, str(problem), hint=problem.hint)
         self.problem = problem
+
+
+class ValvesUnfit(LoadFailed):
+    def __init__(
+        self, function: str, problem: Problem, misfits: tuple[Misfit, ...], manifest: Manifest | None = None
+    ) -> None:
+        super().__init__(function, problem)
+        self.misfits = misfits
+        #: What the revision is, where it was loaded to find out.
+        self.manifest = manifest
 
 
 class Unrenderable(FunctionError):

@@ -108,6 +108,21 @@ class ValvesField:
 
 
 @dataclass(frozen=True, slots=True)
+class Misfit:
+    """A value that does not fit the field of a Valves or UserValves class it is for."""
+
+    #: Names with dots between them (`inner.port`); the class's own name where the values do not fit together.
+    field: str
+    #: What is wrong with it; never the value itself.
+    message: str
+    #: Whether that is all: a required value which is not there.
+    missing: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
 class Import:
     """One import statement's module."""
 
@@ -143,6 +158,18 @@ class Frontmatter:
     #: From the frontmatter and the PEP 723 block together; PEP 508 strings, in order, without repeats.
     requirements: tuple[str, ...] = ()
     requires_python: str | None = None
+
+
+#: What a mapping of one key among the valves of a settings file refers with.
+REFERENCES = ("env", "secret")
+
+
+def reference_of(value: Any) -> tuple[str, str] | None:
+    """`("env", NAME)` or `("secret", TEXT)`, if a settings file means one by the value; other mappings are values."""
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return None
+    [(name, target)] = value.items()
+    return (name, target) if name in REFERENCES and isinstance(target, str) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,13 +58,15 @@ class Bench:
         environ: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
         idle_workers: int = 32,
+        decrypt: Callable[[str], str] | None = None,
     ) -> None:
-        """`environ`: what functions may be given of the server's environment; `variables`: what uv sees."""
+        """`environ`: what functions may be given of the server's environment; `variables`: what uv sees; `decrypt`:
+        what `{secret: TEXT}` stands for."""
         self.folder = folder
         self.scratch = folder / "scratch"
         environments = Environments(folder / "environments", RequirementsPolicy(), variables or os.environ)
         options = ExecutorOptions(self.scratch, idle_workers)
-        self.executor = Executor(environments, self._snapshot, environ or {}, options)
+        self.executor = Executor(environments, self._snapshot, environ or {}, options, decrypt)
 
     async def __aenter__(self) -> Self:
         await self.executor.start()

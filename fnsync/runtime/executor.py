@@ -21,7 +21,7 @@ from fnsync.runtime.environments import Environments
 from fnsync.runtime.logs import LogBook
 from fnsync.runtime.pool import Health, Pool
 from fnsync.runtime.processes import Processes
-from fnsync.runtime.spec import resolve_valves, spec_of
+from fnsync.runtime.spec import Decrypt, Sources, resolve_valves, spec_of
 
 #: How long one load keeps others from starting, in seconds.
 LOAD_TURN_S = 1.0
@@ -48,13 +48,15 @@ class Executor:
         snapshot_folder: Callable[[Revision], Path],
         environ: Mapping[str, str],
         options: ExecutorOptions,
+        decrypt: Decrypt | None = None,
     ) -> None:
+        """`environ`: the server's environment, which valves and permissions may name variables of. Without `decrypt`,
+        `{secret: …}` values are refused."""
         self.logs = LogBook()
         self.environments = environments
         self.processes = Processes(environments, options.scratch, self.next_id, self.logs.add)
         self.draining = False
-        self._snapshot_folder = snapshot_folder
-        self._environ = environ
+        self._sources = Sources(snapshot_folder, environ, decrypt)
         self._options = options
         self._pools: dict[tuple[str, Revision], Pool] = {}
         self._ids = itertools.count(1)
@@ -98,7 +100,7 @@ class Executor:
         return pool
 
     def _add_pool(self, function: LiveFunction) -> Pool:
-        spec = spec_of(function, self._snapshot_folder, self._environ)
+        spec = spec_of(function, self._sources)
         pool = Pool(spec, function.limits, self.processes.start_worker, self.next_id)
         pool.manifest = function.manifest
         # A request may have pinned a revision that was replaced, and cleared away, since.
@@ -132,7 +134,7 @@ class Executor:
 
     async def _load(self, function: LiveFunction) -> Manifest:
         key = (function.id, function.revision)
-        spec = spec_of(function, self._snapshot_folder, self._environ)
+        spec = spec_of(function, self._sources)
         pool = self._pools.get(key)
         if pool is None:
             pool = Pool(spec, function.limits, self.processes.start_worker, self.next_id)
@@ -158,7 +160,7 @@ class Executor:
     async def configure(self, function: LiveFunction) -> None:
         """Apply changed valves and limits without loading code again. Raises as `load` does; the old ones then hold."""
         pool = self.pool(function)
-        valves = resolve_valves(function, self._environ)
+        valves = resolve_valves(function, self._sources)
         limits = pool.limits
         pool.take_limits(function.limits)
         if valves == pool.spec.valves and limits.concurrency >= function.limits.concurrency:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fnsync.config import VARIABLE_PREFIX
-from fnsync.errors import LoadFailed
-from fnsync.model import LiveFunction, Problem, Revision
+from fnsync.errors import FnsyncError, LoadFailed, ValvesUnfit
+from fnsync.model import LiveFunction, Misfit, Problem, Revision, reference_of
+
+#: Gives the value that `{secret: TEXT}` stands for. Raises FnsyncError: another key encrypted the text.
+Decrypt = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,64 +33,120 @@ class WorkerSpec:
     requires_python: str | None
 
 
-def spec_of(function: LiveFunction, folder: Callable[[Revision], Path], environ: Mapping[str, str]) -> WorkerSpec:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where that which settings and revisions only name is found."""
+
+    #: A revision's snapshot folder.
+    snapshot: Callable[[Revision], Path]
+    #: The server's environment.
+    environ: Mapping[str, str]
+    #: None: this server has no way to decrypt.
+    decrypt: Decrypt | None = None
+
+
+def spec_of(function: LiveFunction, sources: Sources) -> WorkerSpec:
     """Raises LoadFailed when a valve or a permission refers to something that is not there, or not for functions."""
+    spec, refused = resolvable_spec_of(function, sources)
+    if refused:
+        raise refused[0]
+    return spec
+
+
+def resolvable_spec_of(function: LiveFunction, sources: Sources) -> tuple[WorkerSpec, list[ValvesUnfit]]:
+    """The spec without those valves that cannot be resolved, and why they cannot. Raises LoadFailed when something
+    is referred to that is not for functions."""
     permitted = function.settings.permissions.env
     for name in permitted:
         _check_not_ours(function, "permissions.env", name)
-    return WorkerSpec(
+    valves, refused = _resolved(function, sources)
+    spec = WorkerSpec(
         function=function.id,
         revision=function.revision,
-        snapshot=folder(function.revision),
+        snapshot=sources.snapshot(function.revision),
         entry=function.entry,
         shown=function.shown,
-        valves=resolve_valves(function, environ),
-        variables={name: environ[name] for name in permitted if name in environ},
+        valves=valves,
+        variables={name: sources.environ[name] for name in permitted if name in sources.environ},
         requirements=function.frontmatter.requirements,
         requires_python=function.frontmatter.requires_python,
     )
+    return spec, refused
 
 
-def resolve_valves(function: LiveFunction, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The stored values with `{env: NAME}` replaced by the server's variable. Raises LoadFailed."""
-    return {name: _resolve(function, name, value, environ) for name, value in function.settings.valves.items()}
+def resolve_valves(function: LiveFunction, sources: Sources) -> dict[str, Any]:
+    """The stored values, references replaced by what they stand for. Raises LoadFailed."""
+    valves, refused = _resolved(function, sources)
+    if refused:
+        raise refused[0]
+    return valves
 
 
-def _resolve(function: LiveFunction, name: str, value: Any, environ: Mapping[str, str]) -> Any:
-    if not isinstance(value, Mapping) or len(value) != 1:
-        return value
-    (reference, target), *_ = value.items()
-    if reference == "env":
-        _check_not_ours(function, f"valves.{name}", target)
-        if target not in environ:
-            raise _refused(
-                function,
-                "valves",
-                f"valves.{name}: the server's environment has no variable {target}",
-                f"start the server with {target} set, or write the value in the settings file",
-            )
-        return environ[target]
-    if reference == "secret":
-        raise _refused(
-            function,
-            "valves",
-            f"valves.{name} is encrypted, and this version cannot decrypt valves",
-            f"give it as `{name}: {{env: NAME}}` instead",
-        )
+def _resolved(function: LiveFunction, sources: Sources) -> tuple[dict[str, Any], list[ValvesUnfit]]:
+    values, refused = {}, []
+    for name, value in function.settings.valves.items():
+        try:
+            values[name] = _resolve(function, name, value, sources)
+        except ValvesUnfit as exc:
+            refused.append(exc)
+    return values, refused
+
+
+def _resolve(function: LiveFunction, name: str, value: Any, sources: Sources) -> Any:
+    match reference_of(value):
+        case ("env", variable):
+            _check_not_ours(function, f"valves.{name}", variable)
+            if variable not in sources.environ:
+                raise _unresolved(
+                    function,
+                    name,
+                    f"the server's environment has no variable {variable}",
+                    hint=f"start the server with {variable} set, or write the value in the settings file",
+                )
+            return sources.environ[variable]
+        case ("secret", text):
+            return _decrypted(function, name, text, sources.decrypt)
     return value
+
+
+def _decrypted(function: LiveFunction, name: str, text: str, decrypt: Decrypt | None) -> str:
+    if decrypt is None:
+        raise _unresolved(
+            function,
+            name,
+            "it is encrypted, and this server cannot decrypt valves",
+            hint=f"give it as `{name}: {{env: NAME}}` instead",
+        )
+    try:
+        return decrypt(text)
+    except FnsyncError as exc:
+        raise _unresolved(
+            function,
+            name,
+            "it was encrypted with another key than this server's",
+            hint="start the server with FNSYNC_SECRET_KEY set to the key it was encrypted with, or set the value anew",
+        ) from exc
 
 
 def _check_not_ours(function: LiveFunction, key: str, variable: str) -> None:
     """The settings file was checked for this; settings recorded by an older version were not."""
     if str(variable).startswith(VARIABLE_PREFIX):
-        raise _refused(
-            function,
-            "permissions",
-            f"{key}: {variable} is the server's own, and not for functions",
-            f"give the value to the server under a name that does not begin with {VARIABLE_PREFIX}",
+        raise LoadFailed(
+            function.id,
+            Problem(
+                "permissions",
+                f"{key}: {variable} is the server's own, and not for functions",
+                _settings_path(function),
+                hint=f"give the value to the server under a name that does not begin with {VARIABLE_PREFIX}",
+            ),
         )
 
 
-def _refused(function: LiveFunction, code: str, message: str, hint: str) -> LoadFailed:
-    path = function.path.removesuffix(".py") + ".yaml"
-    return LoadFailed(function.id, Problem(code, message, path, hint=hint))
+def _unresolved(function: LiveFunction, name: str, message: str, *, hint: str) -> ValvesUnfit:
+    problem = Problem("valves", f"valves.{name}: {message}", _settings_path(function), hint=hint)
+    # Nobody can tell whether it would fit; for the function it is not there.
+    return ValvesUnfit(function.id, problem, (Misfit(name, message, missing=True),))
+
+
+def _settings_path(function: LiveFunction) -> str:
+    return function.path.removesuffix(".py") + ".yaml"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fnsync import units
 from fnsync.config import VARIABLE_PREFIX
 from fnsync.errors import SourceError
-from fnsync.model import Access, LimitOverrides, Permissions, Problem, Settings
+from fnsync.model import REFERENCES, Access, LimitOverrides, Permissions, Problem, Settings
 from fnsync.source import yamltext
 from fnsync.source.yamltext import Value
 
@@ -36,9 +36,6 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "limits": ("timeout", "memory", "concurrency", "workers", "idle", "rate"),
     "permissions": ("network", "write", "env"),
 }
-
-#: A valve's value that is looked up elsewhere: the mapping's only key says where.
-REFERENCES = ("env", "secret")
 
 
 def parse(text: str, path: str) -> Settings:
