@@ -19,10 +19,11 @@ from fnsync.errors import (
     MemoryLimit,
     TimeLimit,
     Unrenderable,
+    ValvesUnfit,
     WorkerDied,
 )
 from fnsync.model import Problem
-from fnsync.runtime import wire
+from fnsync.runtime import valves, wire
 from fnsync.runtime.worker import Worker
 
 #: Credit is given back in portions of this size, in bytes, so that it costs few frames.
@@ -252,6 +253,9 @@ def error_of(function: str, failure: wire.Failure) -> FnsyncError:
             return FunctionRaised(function, failure.exception, failure.message, tuple(failure.traceback))
         case "unrenderable":
             return Unrenderable(function, f"{function}: {failure.message}", hint=failure.hint)
+        case "valves" if failure.misfits:
+            misfits = valves.misfits_of(failure.misfits)
+            return ValvesUnfit(function, valves.problem_of(misfits), misfits)
         case "load" | "valves":
             return LoadFailed(function, problem_of(failure))
         case _:

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
-from fnsync.errors import LoadFailed, TimeLimit, WorkerDied
-from fnsync.model import Handler, Kind, Manifest, Problem
+from fnsync.errors import LoadFailed, TimeLimit, ValvesUnfit, WorkerDied
+from fnsync.model import Handler, Kind, Manifest, Misfit, Problem
 from fnsync.periodic import every
-from fnsync.runtime import monitor, wire
+from fnsync.runtime import monitor, valves, wire
 from fnsync.runtime.call import MEMORY_REASON
 from fnsync.runtime.environments import BASE, Environment, Environments
 from fnsync.runtime.logs import LogLine
@@ -90,7 +89,17 @@ class Processes:
     # ---- starting ----
 
     async def start_worker(self, pool: Pool, spec: WorkerSpec) -> Worker:
-        """Fork a worker and load the revision. Raises LoadFailed, TimeLimit, WorkerDied, EnvironmentFailed."""
+        """Fork a worker that is ready for calls. Raises LoadFailed (ValvesUnfit where only the valves are in the way;
+        the pool knows the manifest then), TimeLimit, WorkerDied, EnvironmentFailed."""
+        worker, misfits = await self.load_worker(pool, spec)
+        if misfits:
+            worker.kill("its valves do not fit")
+            raise ValvesUnfit(spec.function, valves.problem_of(misfits), misfits, pool.manifest)
+        return worker
+
+    async def load_worker(self, pool: Pool, spec: WorkerSpec) -> tuple[Worker, tuple[Misfit, ...]]:
+        """Fork a worker and have it load the revision; with misfits among its valves it is not to be called. Raises
+        LoadFailed, TimeLimit, WorkerDied, EnvironmentFailed."""
         environment = await self.environments.ensure(spec.requirements, spec.requires_python)
         zygote = self.zygotes.get(environment.name)
         try:
@@ -109,13 +118,15 @@ class Processes:
         zygote.used_at = time.monotonic()
         return zygote
 
-    async def _fork_and_load(self, pool: Pool, spec: WorkerSpec, environment: Environment) -> Worker:
+    async def _fork_and_load(
+        self, pool: Pool, spec: WorkerSpec, environment: Environment
+    ) -> tuple[Worker, tuple[Misfit, ...]]:
         limit_s = max(LOAD_S, pool.limits.timeout_s)
         worker = await self._fork(pool, spec, environment)
         try:
             async with asyncio.timeout(limit_s):
                 await worker.hello
-                await self._describe(pool, spec, worker)
+                misfits = await self._describe(pool, spec, worker)
         except TimeoutError:
             worker.kill("loading took too long")
             raise TimeLimit(f"{spec.function} did not load within {limit_s:g} s") from None
@@ -124,7 +135,7 @@ class Processes:
         except BaseException:
             worker.kill("it did not load")
             raise
-        return worker
+        return worker, misfits
 
     async def _fork(self, pool: Pool, spec: WorkerSpec, environment: Environment) -> Worker:
         """Have a worker forked; a zygote that went away is replaced once."""
@@ -174,8 +185,9 @@ class Processes:
         await worker.attach(ours, output)
         return worker
 
-    async def _describe(self, pool: Pool, spec: WorkerSpec, worker: Worker) -> None:
-        """Have the worker load; what the revision is, is asked only the first time: schemas cost it memory."""
+    async def _describe(self, pool: Pool, spec: WorkerSpec, worker: Worker) -> tuple[Misfit, ...]:
+        """Have the worker load, and return which valves do not fit; what the revision is, is asked only the first time:
+        schemas cost it memory."""
         request = Request(self._next_id(), worker)
         reply = await request.answer(
             wire.Describe(
@@ -190,13 +202,14 @@ class Processes:
                 pool.manifest is None,
             )
         )
-        if pool.manifest is not None:
-            return
         try:
-            pool.manifest = manifest_of(msgspec.json.decode(reply.data, type=wire.Description))
-        except (msgspec.DecodeError, ValueError) as exc:  # function code can write to its worker's socket
+            loaded = valves.told(reply, wire.Loaded)
+            if pool.manifest is None:
+                pool.manifest = manifest_of(loaded.description)
+        except ValueError as exc:  # function code can write to its worker's socket
             problem = Problem("load_failed", f"what its worker told of it is not understood: {exc}")
             raise LoadFailed(spec.function, problem) from exc
+        return valves.misfits_of(loaded.misfits)
 
     # ---- ending ----
 
@@ -259,8 +272,11 @@ def _check_usage(worker: Worker, pool: Pool) -> None:
         worker.kill(reason, blame=True)
 
 
-def manifest_of(description: wire.Description) -> Manifest:
-    """The manifest that a worker's description tells. The worker is not trusted: types were checked on decoding."""
+def manifest_of(description: wire.Description | None) -> Manifest:
+    """The manifest that a worker's description tells. The worker is not trusted: types were checked on decoding, and
+    ValueError is raised for the rest."""
+    if description is None:
+        raise ValueError("it does not say what it is")
     return Manifest(
         kind=Kind(description.kind),
         name=description.name,

@@ -16,8 +16,10 @@ MAX_FRAME_BYTES = 128 * 1024 * 1024
 STREAM_WINDOW_BYTES = 256 * 1024
 #: What an item counts besides its length, so that a stream of empty texts is bounded too.
 ITEM_BYTES = 32
+#: The largest Reply to anything but a Call, in bytes: what a worker tells of its function.
+TOLD_BYTES = 4 * 1024 * 1024
 #: Raised whenever a frame changes; worker and server must agree.
-PROTOCOL = 3
+PROTOCOL = 4
 
 HEADER_BYTES = 4
 
@@ -73,7 +75,7 @@ class Exited(Frame, frozen=True, array_like=True, tag=4):
 
 
 class Describe(Frame, frozen=True, array_like=True, tag=10):
-    """Load a revision; answered with Reply (kind `json`: Description, or `none`) or Failure."""
+    """Load a revision; answered with Reply (kind `json`: Loaded) or Failure."""
 
     id: int
     function: str
@@ -193,6 +195,14 @@ class End(Frame, frozen=True, array_like=True, tag=24):
     id: int
 
 
+class Misfit(msgspec.Struct, frozen=True):
+    """A value that does not fit a field; as in fnsync.model."""
+
+    field: str
+    message: str
+    missing: bool
+
+
 class Failure(Frame, frozen=True, array_like=True, tag=25):
     """A call, a load or a stream ended badly.
 
@@ -210,6 +220,8 @@ class Failure(Frame, frozen=True, array_like=True, tag=25):
     text: str | None = None
     hint: str | None = None
     traceback: list[str] = []
+    #: Of code `valves`: which values do not fit.
+    misfits: list[Misfit] = []
 
 
 class Ask(Frame, frozen=True, array_like=True, tag=27):
@@ -238,8 +250,17 @@ class Lines(Frame, frozen=True, array_like=True, tag=28):
     dropped: int = 0
 
 
+class Loaded(msgspec.Struct, frozen=True):
+    """The JSON of the Reply to Describe."""
+
+    #: Stored valve values that do not fit; then none of them is set, and the function is not to be called.
+    misfits: list[Misfit]
+    #: None: it was not asked for.
+    description: Description | None
+
+
 class Description(msgspec.Struct, frozen=True):
-    """What loading revealed; the JSON of the Reply to Describe. The server turns it into a Manifest."""
+    """What loading revealed. The server turns it into a Manifest."""
 
     kind: str
     name: str | None

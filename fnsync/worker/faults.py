@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fnsync.runtime import wire
@@ -14,7 +14,9 @@ MOST_CHARACTERS = 16 * 1024
 
 
 class Fault(Exception):
-    """A failure that this worker finds itself: `code` and `hint` as in wire.Failure."""
+    """A failure that this worker finds itself: `code`, `hint` and `misfits` as in wire.Failure."""
+
+    misfits: Sequence[wire.Misfit] = ()
 
     def __init__(self, code: str, message: str, *, line: int | None = None, hint: str | None = None) -> None:
         super().__init__(message)
@@ -41,7 +43,15 @@ class Places:
     def failure(self, call: int, code: str, exc: BaseException) -> wire.Failure:
         """Describe `exc`: where it happened is the innermost of the function's own lines."""
         if isinstance(exc, Fault):
-            return wire.Failure(call, exc.code, type(exc).__name__, shortened(str(exc)), line=exc.line, hint=exc.hint)
+            return wire.Failure(
+                call,
+                exc.code,
+                type(exc).__name__,
+                shortened(str(exc)),
+                line=exc.line,
+                hint=exc.hint,
+                misfits=list(exc.misfits),
+            )
         if isinstance(exc, SyntaxError) and exc.filename:
             path = self.show(exc.filename)
             text = exc.text.rstrip("\n") if exc.text else None
@@ -92,4 +102,6 @@ def hint_for(exc: BaseException) -> str | None:
             f"if `{package}` is a package, add a line `requirements: {package}` to the frontmatter; "
             "if it is a shared module, its name begins with `_` under functions/"
         )
+    if str(getattr(exc, "title", "")).endswith("Valves"):  # pydantic's ValidationError names the class it is of
+        return "stored values are set after `__init__`: leave `self.valves` out of it, or give each field a default"
     return None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fnsync.runtime import wire
+from fnsync.worker import valves
 from fnsync.worker.faults import Fault
 
 #: compile()'s flag for `from __future__ import annotations`.
@@ -40,7 +41,15 @@ class Function:
         self.module = module
         self.kind = kind
         self.instance = instance
-        self._given_valves = _fields_set(getattr(instance, "valves", None))
+        #: Stored valves that do not fit; it must not be called then.
+        self.misfits: Sequence[wire.Misfit] = ()
+        given = getattr(instance, "valves", None)
+        self._given_valves = _fields_set(given)
+        #: None: there is no such class.
+        self.valves_class = _class_of(instance, "Valves")
+        self.user_valves_class = _class_of(instance, "UserValves")
+        if kind == "pipeline" and valves.is_model(type(given)):
+            self.valves_class = type(given)  # what Pipelines goes by, wherever the class stands
 
     def handler(self, name: str) -> Any:
         """The attribute of that name. Raises Fault `no_handler`."""
@@ -52,30 +61,28 @@ class Function:
     def configure(self, stored: Mapping[str, Any]) -> None:
         """Set the instance's valves: field defaults, below the constructor's values, below the stored ones.
 
-        Raises Fault `valves` naming the field; the instance then keeps the valves it had.
+        Raises Unfit naming the fields; the instance then keeps the valves it had.
         """
-        cls = getattr(self.instance, "Valves", None)
-        if not isinstance(cls, type):
+        if self.valves_class is None:
             return
-        values = {**self._given_valves, **{key: value for key, value in stored.items() if value is not None}}
+        values = {**self._given_valves, **valves.without_null(stored)}
         if not values and not hasattr(self.instance, "valves"):
             return  # as in the peer: a class without `valves` gets none
-        self.instance.valves = build_valves(cls, values, "valves")
+        self.instance.valves = valves.build(self.valves_class, values)
 
     def user_valves(self, stored: Mapping[str, Any]) -> Any:
         """A UserValves object, or None without such a class. Stored values that do not fit give the defaults."""
-        cls = getattr(self.instance, "UserValves", None)
-        if not isinstance(cls, type):
+        if self.user_valves_class is None:
             return None
         try:
-            return build_valves(cls, stored, "user valves")
-        except Fault as fault:
-            print(f"stored user valves are not used: {fault}", file=sys.stderr)
-            return build_valves(cls, {}, "user valves")
+            return valves.build(self.user_valves_class, valves.without_null(stored))
+        except valves.Unfit as unfit:
+            print(f"stored user valves are not used: {unfit}", file=sys.stderr)
+            return valves.build(self.user_valves_class, {})
 
 
 def load(describe: wire.Describe) -> Function:
-    """Run the source and make the instance. Raises whatever the source raises, and Fault."""
+    """Run the source and make the instance; see its `misfits`. Raises whatever the source raises, and Fault."""
     entry = Path(describe.snapshot) / describe.entry
     module = new_module(describe.function, entry)
     _extend_path(entry)
@@ -90,7 +97,10 @@ def load(describe: wire.Describe) -> Function:
     exec(code, module.__dict__)  # noqa: S102  running the function is this process's purpose
     kind, make = find_class(module)
     function = Function(describe.function, module, kind, make())
-    function.configure(describe.valves)
+    try:
+        function.configure(describe.valves)
+    except valves.Unfit as unfit:
+        function.misfits = unfit.misfits
     return function
 
 
@@ -140,8 +150,8 @@ def describe(function: Function) -> wire.Description:
         name=_text(getattr(instance, "name", None)),
         handlers=handlers,
         manifold=function.kind == "pipe" and hasattr(instance, "pipes"),
-        valves_schema=schema_of(getattr(instance, "Valves", None)),
-        user_valves_schema=schema_of(getattr(instance, "UserValves", None)),
+        valves_schema=valves.schema_of(function.valves_class),
+        user_valves_schema=valves.schema_of(function.user_valves_class),
         toggle=function.kind == "filter" and bool(getattr(instance, "toggle", False)),
         file_handler=bool(getattr(instance, "file_handler", False)),
         icon=_text(getattr(instance, "icon_url", None)) or _text(getattr(instance, "icon", None)),
@@ -171,38 +181,19 @@ def describe_handler(instance: Any, name: str) -> wire.DescribedHandler | None:
     )
 
 
-def schema_of(cls: Any) -> dict[str, Any] | None:
-    """The JSON schema of a Valves class, or None where there is none."""
-    if not isinstance(cls, type):
-        return None
-    make = getattr(cls, "model_json_schema", None)
-    if make is None:
-        return None
-    schema: dict[str, Any] = make()
-    return schema
+def _class_of(instance: Any, name: str) -> type | None:
+    found = getattr(instance, name, None)
+    return found if isinstance(found, type) else None
 
 
-def build_valves(cls: type, values: Mapping[str, Any], what: str) -> Any:
-    """Make a Valves object. Raises Fault `valves` that names each field that does not fit."""
-    try:
-        return cls(**values)
-    except Exception as exc:
-        errors = getattr(exc, "errors", None)
-        if not callable(errors):
-            raise Fault("valves", f"{what}: {type(exc).__name__}: {exc}") from exc
-        fields = "; ".join(f"{'.'.join(map(str, item['loc'])) or cls.__name__}: {item['msg']}" for item in errors())
-        hint = "correct the values under `valves:` in the settings file" if what == "valves" else None
-        raise Fault("valves", f"{what} do not fit: {fields}", hint=hint) from exc
-
-
-def _fields_set(valves: Any) -> dict[str, Any]:
+def _fields_set(given: Any) -> dict[str, Any]:
     """What the constructor gave explicitly; a model knows, another object gives all it has."""
-    if valves is None:
+    if given is None:
         return {}
-    names = getattr(valves, "model_fields_set", None)
+    names = getattr(given, "model_fields_set", None)
     if names is not None:
-        return {name: getattr(valves, name) for name in names}
-    return dict(vars(valves)) if hasattr(valves, "__dict__") else {}
+        return {name: getattr(given, name) for name in names}
+    return dict(vars(given)) if hasattr(given, "__dict__") else {}
 
 
 def _text(value: Any) -> str | None:

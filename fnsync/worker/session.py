@@ -98,12 +98,9 @@ class Session:
         self._places = Places(frame.snapshot, frame.shown)
         self._threads.most = frame.threads
         try:
-            self._function = loader.load(frame)
-            if frame.describe:
-                description = loader.describe(self._function)
-                self._channel.post(wire.Reply(frame.id, "json", results.to_json(description)))
-            else:
-                self._channel.post(wire.Reply(frame.id, "none"))
+            function = self._function = loader.load(frame)
+            loaded = wire.Loaded(list(function.misfits), loader.describe(function) if frame.describe else None)
+            self._channel.post(wire.Reply(frame.id, "json", results.to_json(loaded)))
         except BaseException as exc:  # whatever a source raises, SystemExit too, is its author's to see
             self._channel.post(self._places.failure(frame.id, "load", exc))
 
