@@ -342,6 +342,11 @@ class Manifest:
     #: An action's `actions` list.
     actions: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def told(self) -> bool:
+        """Whether a worker told it; before that a manifest has its kind alone."""
+        return self != Manifest(self.kind)
+
     def handler(self, name: str) -> Handler | None:
         """The handler of that name, if the function has it."""
         return next((handler for handler in self.handlers if handler.name == name), None)

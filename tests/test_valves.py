@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from fnsync.errors import LoadFailed, StoreError, ValvesUnfit
+from fnsync.errors import LoadFailed, StoreError, ValvesUnfit, WorkerDied
 from fnsync.model import LiveFunction, Misfit
+from fnsync.runtime import pool
 from tests.workbench import Bench, until
 
 pytestmark = pytest.mark.anyio
@@ -161,6 +163,116 @@ async def test_valves_made_too_early_are_explained(bench: Bench) -> None:
     assert "leave `self.valves` out of it" in (caught.value.hint or "")
     late = source.replace("        self.valves = self.Valves()\n", "        pass\n")
     assert await bench.call(bench.function(late, id="early", valves={"api_key": "k"})) == "k 3"
+
+
+# ---- trying a revision before it goes live -------------------------------------------------------------------------
+
+LIMITED = """
+from pydantic import BaseModel
+class Pipe:
+    class Valves(BaseModel):
+        limit: int = 3
+    def __init__(self):
+        self.valves = self.Valves()
+    def pipe(self, body):
+        import os
+        return f"{self.valves.limit} {os.getpid()}"
+"""
+
+
+async def test_a_revision_that_was_tried_goes_live_in_the_worker_it_has(bench: Bench) -> None:
+    function = bench.function(LIMITED, id="tried", valves={"limit": 9})
+    trial = await bench.executor.try_load(function)
+    assert trial.misfits == trial.wrong == () and trial.manifest.valves_schema is not None
+    (pid,) = bench.pids(function)
+    assert await bench.executor.try_load(function) == trial, "a second look costs no second worker"
+    assert await bench.executor.load(function) == trial.manifest
+    bench.executor.retire(function.id, keep=function.revision)
+    assert await bench.call(function) == f"9 {pid}"
+    assert bench.pids(function) == [pid]
+
+
+async def test_a_revision_that_was_tried_in_vain_is_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "TRIAL_S", 0.2)
+    live, tried = bench.function(LIMITED, id="vain"), bench.function(LIMITED + "# newer\n", id="vain")
+    await bench.executor.load(live)
+    bench.executor.retire(live.id, keep=live.revision)
+    await bench.executor.try_load(tried)
+    assert tried.revision in bench.executor.in_use(), "its snapshot is still needed"
+    (pid,) = bench.pids(live)
+    await until("the end of the trial's worker", lambda: not bench.pids(tried))
+    await until("the end of the trial", lambda: tried.revision not in bench.executor.in_use())
+    assert await bench.call(live) == f"3 {pid}", "what is live was touched"
+    assert (await bench.call(tried)).startswith("3 "), "who pinned it may still call it"
+
+
+async def test_a_trial_tells_wrong_values_from_missing_ones_and_keeps_nothing(bench: Bench) -> None:
+    function = bench.function(REQUIRED, id="misfit", valves={"limit": "many"})
+    trial = await bench.executor.try_load(function)
+    assert trial.manifest.valves_schema is not None and trial.manifest.handler("pipe") is not None
+    assert [misfit.field for misfit in trial.misfits] == ["api_key", "limit"]
+    assert [misfit.field for misfit in trial.wrong] == ["limit"]
+    await until("the end of its worker", lambda: not bench.pids(function))
+    assert function.revision not in bench.executor.in_use()
+    only_missing = await bench.executor.try_load(bench.function(REQUIRED, id="misfit"))
+    assert only_missing.misfits == (MISSING,) and only_missing.wrong == ()
+
+
+async def test_a_trial_counts_what_cannot_be_resolved_as_missing(bench: Bench) -> None:
+    values = {"api_key": {"env": "GONE"}, "limit": "many"}
+    trial = await bench.executor.try_load(bench.function(REQUIRED, id="unresolved", valves=values))
+    assert trial.misfits[0] == Misfit("api_key", "the server's environment has no variable GONE", missing=True)
+    assert [misfit.field for misfit in trial.misfits] == ["api_key", "limit"]
+    sealed = await bench.executor.try_load(
+        bench.function(LIMITED, id="unresolved", valves={"limit": {"secret": SEALED}})
+    )
+    assert sealed.wrong == () and "another key" in sealed.misfits[0].message
+    with pytest.raises(LoadFailed, match=r"valves\.limit: it was encrypted with another key"):
+        await bench.executor.load(bench.function(LIMITED, id="unresolved", valves={"limit": {"secret": SEALED}}))
+
+
+async def test_a_trial_of_new_values_leaves_what_is_live_alone(bench: Bench) -> None:
+    live = bench.function(LIMITED, id="same", valves={"limit": 1})
+    await bench.executor.load(live)
+    answer = await bench.call(live)
+    assert (await bench.executor.try_load(bench.function(LIMITED, id="same", valves={"limit": 2}))).misfits == ()
+    wrong = await bench.executor.try_load(bench.function(LIMITED, id="same", valves={"limit": []}))
+    assert [misfit.field for misfit in wrong.wrong] == ["limit"]
+    assert await bench.call(live) == answer
+    await until("the end of the trials' workers", lambda: len(bench.pids(live)) == 1)
+    assert await bench.call(live) == answer
+
+
+async def test_a_trial_with_other_settings_replaces_the_one_before(bench: Bench) -> None:
+    await bench.executor.try_load(bench.function(LIMITED, id="again", valves={"limit": 1}))
+    function = bench.function(LIMITED, id="again", valves={"limit": 2})
+    await bench.executor.try_load(function)
+    await until("the end of the first trial's worker", lambda: len(bench.pids(function)) == 1)
+    (pid,) = bench.pids(function)
+    await bench.executor.load(function)
+    assert await bench.call(function) == f"2 {pid}"
+
+
+async def test_a_trial_of_what_served_before_a_restart_is_no_trial_once_it_is_called(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start puts it into the registry without loading it; the first to load it can be an edit of its settings."""
+    monkeypatch.setattr(pool, "TRIAL_S", 0.1)
+    function = bench.function(LIMITED, id="restored")
+    await bench.executor.try_load(function)
+    answer = await bench.call(function)
+    for _ in range(3):
+        await asyncio.sleep(0.4)
+        assert await bench.call(function) == answer, "its worker was ended as a trial's"
+
+
+@pytest.mark.parametrize("source", ["raise ValueError('broken')\n", "import os\nos._exit(3)\n"])
+async def test_a_trial_of_a_broken_source_raises_as_its_load_would(bench: Bench, source: str) -> None:
+    function = bench.function(source, id="broken")
+    with pytest.raises((LoadFailed, WorkerDied)):
+        await bench.executor.try_load(function)
+    await until("the end of its worker", lambda: not bench.pids(function))
+    assert function.revision not in bench.executor.in_use()
 
 
 # ---- Pipelines -----------------------------------------------------------------------------------------------------

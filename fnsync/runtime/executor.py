@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from fnsync.errors import Draining
-from fnsync.model import FunctionId, LiveFunction, Manifest, Revision
+from fnsync.errors import Draining, ValvesUnfit
+from fnsync.model import FunctionId, LiveFunction, Manifest, Misfit, Revision
 from fnsync.periodic import every
 from fnsync.runtime import sandbox
 from fnsync.runtime.call import Invocation, RunningCall
@@ -21,7 +21,9 @@ from fnsync.runtime.environments import Environments
 from fnsync.runtime.logs import LogBook
 from fnsync.runtime.pool import Health, Pool
 from fnsync.runtime.processes import Processes
-from fnsync.runtime.spec import Decrypt, Sources, resolve_valves, spec_of
+from fnsync.runtime.spec import Decrypt, Sources, WorkerSpec, resolvable_spec_of, resolve_valves, spec_of
+
+T = TypeVar("T")
 
 #: How long one load keeps others from starting, in seconds.
 LOAD_TURN_S = 1.0
@@ -37,6 +39,20 @@ class ExecutorOptions:
     scratch: Path
     #: Idle workers kept at most, all functions together.
     idle_workers: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a revision is, and which of its stored valves do not fit; it does not answer calls by that."""
+
+    manifest: Manifest
+    #: What refers to something that is not there counts as missing.
+    misfits: tuple[Misfit, ...] = ()
+
+    @property
+    def wrong(self) -> tuple[Misfit, ...]:
+        """The misfits that are more than missing values."""
+        return tuple(misfit for misfit in self.misfits if not misfit.missing)
 
 
 class Executor:
@@ -97,16 +113,24 @@ class Executor:
         pool = self._pools.get((function.id, function.revision))
         if pool is None:
             pool = self._add_pool(function)
+        elif pool.trial:  # it answered calls before the server started anew, and was tried before it did so again
+            pool.trial = False
+            pool.retired = self._is_replaced(function)
         return pool
 
+    def _new_pool(self, function: LiveFunction, spec: WorkerSpec) -> Pool:
+        return Pool(spec, function.limits, self.processes.start_worker, self.next_id)
+
     def _add_pool(self, function: LiveFunction) -> Pool:
-        spec = spec_of(function, self._sources)
-        pool = Pool(spec, function.limits, self.processes.start_worker, self.next_id)
-        pool.manifest = function.manifest
-        # A request may have pinned a revision that was replaced, and cleared away, since.
-        pool.retired = self._kept.get(function.id, function.revision) != function.revision
+        pool = self._new_pool(function, spec_of(function, self._sources))
+        pool.manifest = function.manifest if function.manifest.told else None
+        pool.retired = self._is_replaced(function)
         self._pools[function.id, function.revision] = pool
         return pool
+
+    def _is_replaced(self, function: LiveFunction) -> bool:
+        """Whether another revision answers: a request may have pinned one that was replaced, and cleared away."""
+        return self._kept.get(function.id, function.revision) != function.revision
 
     def next_id(self) -> int:
         return next(self._ids)
@@ -114,48 +138,84 @@ class Executor:
     # ---- what reconcile asks for ----
 
     async def load(self, function: LiveFunction) -> Manifest:
-        """Load a revision in a worker, which then stays for calls. Raises LoadFailed, EnvironmentFailed, TimeLimit,
-        WorkerDied."""
+        """Load a revision in a worker, which then stays for calls. Raises LoadFailed (ValvesUnfit where only its valves
+        keep it from going live), EnvironmentFailed, TimeLimit, WorkerDied."""
+        return await self._in_turn(function, self._load)
+
+    async def try_load(self, function: LiveFunction) -> Trial:
+        """Load a revision that is not to go live yet. If it could, its worker waits a while for the `load` that makes
+        it so. Raises LoadFailed, but not for valves, EnvironmentFailed, TimeLimit, WorkerDied."""
+        return await self._in_turn(function, self._try)
+
+    async def _in_turn(self, function: LiveFunction, load: Callable[[LiveFunction], Coroutine[Any, Any, T]]) -> T:
         frontmatter = function.frontmatter
         # Before it takes a place among the loads: a build can take minutes.
         await self.environments.ensure(frontmatter.requirements, frontmatter.requires_python)
         async with self._loads:
-            load = asyncio.create_task(self._load(function))
+            task = asyncio.create_task(load(function))
             try:
                 # Only the start is worth a processor; a source that waits while it is imported holds up nobody.
-                await asyncio.wait([load], timeout=LOAD_TURN_S)
+                await asyncio.wait([task], timeout=LOAD_TURN_S)
             except asyncio.CancelledError:
-                await _cancel(load)
+                await _cancel(task)
                 raise
         try:
-            return await load
+            return await task
         finally:
-            await _cancel(load)
+            await _cancel(task)
 
     async def _load(self, function: LiveFunction) -> Manifest:
         key = (function.id, function.revision)
         spec = spec_of(function, self._sources)
         pool = self._pools.get(key)
         if pool is None:
-            pool = Pool(spec, function.limits, self.processes.start_worker, self.next_id)
+            pool = self._new_pool(function, spec)
             await pool.start_worker()
+            tried = self._pools.get(key)
+            if tried is not None:  # meanwhile
+                tried.dismiss()
             self._pools[key] = pool
             return _known(pool)
-        # Back to a revision that still has workers, or the same one under another environment.
-        pool.retired = False
+        # One that was tried, one that still has workers, or the same one under another environment.
+        standing = (pool.retired, pool.trial)
+        pool.retired = pool.trial = False
         pool.take_limits(function.limits)
-        ready = next((worker for worker in pool.workers if worker.alive and not worker.retired), None)
-        if pool.spec == spec and ready is not None:
+        if pool.spec == spec and pool.ready is not None:
             return _known(pool)
         old, before, pool.spec = list(pool.workers), pool.spec, spec
         try:
             await pool.start_worker()
         except BaseException:
             pool.spec = before
+            pool.retired, pool.trial = standing
             raise
         for other in old:
             other.retire()
         return _known(pool)
+
+    async def _try(self, function: LiveFunction) -> Trial:
+        key = (function.id, function.revision)
+        spec, refused = resolvable_spec_of(function, self._sources)
+        pool = self._pools.get(key)
+        if pool is not None and pool.spec == spec and pool.ready is not None and not refused:
+            pool.touched_at = time.monotonic()
+            return Trial(_known(pool))
+        tried = self._new_pool(function, spec)
+        misfits: tuple[Misfit, ...] = ()
+        try:
+            await tried.start_worker()
+        except ValvesUnfit as exc:
+            misfits = exc.misfits
+        standing = self._pools.get(key)
+        if refused or misfits or (standing is not None and not standing.trial):
+            tried.dismiss()
+        else:
+            if standing is not None:  # it was tried with other settings
+                standing.dismiss()
+            tried.trial = True
+            tried.touched_at = time.monotonic()
+            self._pools[key] = tried
+        return Trial(_known(tried), _with_refused(misfits, refused))
 
     async def configure(self, function: LiveFunction) -> None:
         """Apply changed valves and limits without loading code again. Raises as `load` does; the old ones then hold."""
@@ -223,7 +283,7 @@ class Executor:
         now = time.monotonic()
         for key, pool in list(self._pools.items()):
             pool.reap(now)
-            if pool.empty and pool.retired:
+            if pool.empty and (pool.retired or pool.trial):
                 self._crashes[key[0]] = self._crashes.get(key[0], 0) + pool.crashes
                 del self._pools[key]
         self.processes.reap_surplus(self._options.idle_workers)
@@ -267,6 +327,13 @@ async def _cancel(task: asyncio.Task[Any]) -> None:
     if not task.done():
         task.cancel()
         await asyncio.wait([task])
+
+
+def _with_refused(misfits: tuple[Misfit, ...], refused: list[ValvesUnfit]) -> tuple[Misfit, ...]:
+    """All misfits; of a value that could not be resolved the class can only say that it is not there."""
+    unresolved = tuple(misfit for exc in refused for misfit in exc.misfits)
+    names = {misfit.field for misfit in unresolved}
+    return unresolved + tuple(misfit for misfit in misfits if misfit.field not in names)
 
 
 def _known(pool: Pool) -> Manifest:

@@ -28,6 +28,8 @@ HESITATION_S = 0.05
 START_S = 15.0
 #: How long the workers of a replaced revision stay for requests that pinned it, in seconds.
 LINGER_S = 2.0
+#: How long the workers of a revision that was tried wait for it to go live, in seconds: above what a commit takes.
+TRIAL_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class Pool:
         self.manifest: Manifest | None = None
         #: A newer revision answers new requests.
         self.retired = False
+        #: Loaded to see whether it may go live; nobody has asked for it yet.
+        self.trial = False
         self.touched_at = time.monotonic()
         self.running = 0
         self.crashes = 0
@@ -308,12 +312,22 @@ class Pool:
 
     def reap(self, now: float) -> None:
         """Stop workers that were idle for too long, and those above the number that is allowed."""
-        idle_s = LINGER_S if self.retired else self.limits.idle_s
+        idle_s = TRIAL_S if self.trial else LINGER_S if self.retired else self.limits.idle_s
         for worker in [worker for worker in self.workers if worker.usable][self.limits.workers :]:
             worker.retire()
         for worker in self.workers:
             if worker.alive and not worker.calls and now - max(worker.idle_since, self.touched_at) > idle_s:
                 worker.kill("idle")
+
+    def dismiss(self) -> None:
+        """Take no new calls in any worker; each ends with its last call."""
+        for worker in list(self.workers):
+            worker.retire()
+
+    @property
+    def ready(self) -> Worker | None:
+        """A worker that has loaded the spec, be it busy or not."""
+        return next((worker for worker in self.workers if worker.alive and not worker.retired), None)
 
     @property
     def empty(self) -> bool:
