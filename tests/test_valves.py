@@ -8,10 +8,20 @@ from typing import Any
 
 import pytest
 
-from fnsync.errors import LoadFailed, StoreError, ValvesUnfit, WorkerDied
+from fnsync.errors import (
+    FnsyncError,
+    FunctionError,
+    InvalidValves,
+    LoadFailed,
+    NotFound,
+    StoreError,
+    TimeLimit,
+    ValvesUnfit,
+    WorkerDied,
+)
 from fnsync.model import LiveFunction, Misfit
-from fnsync.runtime import pool
-from tests.workbench import Bench, until
+from fnsync.runtime import executor, pool
+from tests.workbench import Bench, until, within
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +46,15 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
         yield bench
 
 
+USER_VALVES = """
+from pydantic import BaseModel
+class Pipe:
+    class UserValves(BaseModel):
+        tone: str = "plain"
+        times: int = 1
+    def pipe(self, body, __user__):
+        return __user__["valves"].tone
+"""
 REQUIRED = """
 from pydantic import BaseModel, SecretStr
 class Pipe:
@@ -303,3 +322,321 @@ async def test_in_other_kinds_only_the_nested_class_counts(bench: Bench) -> None
     source = PIPELINE.replace("class Pipeline", "class Pipe")
     manifest = await bench.executor.load(bench.function(source, id="not_nested", valves={"limit": "x"}))
     assert manifest.valves_schema is None
+
+
+# ---- checking ------------------------------------------------------------------------------------------------------
+
+EVERYTHING = """
+from collections import deque
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum
+from pathlib import Path
+from typing import Any, Literal, Optional
+from uuid import UUID
+from pydantic import AnyUrl, BaseModel, Field, SecretBytes, SecretStr
+class Speed(Enum):
+    low = "low"
+    high = "high"
+class Level(IntEnum):
+    one = 1
+class Inner(BaseModel):
+    host: str = "h"
+    port: int = 1
+    token: SecretStr = SecretStr("")
+class Filter:
+    class Valves(BaseModel):
+        retries: int = Field(default=2, ge=0, le=5)
+        ratio: float = 0.5
+        verbose: bool = False
+        mode: Literal["fast", "slow"] = "fast"
+        note: Optional[str] = None
+        tags: list[str] = []
+        key: SecretStr = SecretStr("")
+        raw: SecretBytes = SecretBytes(b"")
+        day: date = date(2000, 1, 1)
+        at: datetime = datetime(2000, 1, 1)
+        wait: timedelta = timedelta(0)
+        speed: Speed = Speed.low
+        level: Level = Level.one
+        inner: Inner = Inner()
+        inners: list[Inner] = []
+        table: dict[int, Speed] = {}
+        names: set[str] = set()
+        queue: deque[int] = deque()
+        price: Decimal = Decimal(0)
+        url: AnyUrl = AnyUrl("http://localhost")
+        file: Path = Path("x")
+        id: Optional[UUID] = None
+        any: Any = None
+    def inlet(self, body):
+        return body
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ({}, {}),
+        ({"retries": "3", "verbose": "yes", "ratio": 1}, {"retries": 3, "ratio": 1.0, "verbose": True}),
+        ({"url": None, "note": None, "retries": 1, "tags": ["a"]}, {"retries": 1, "tags": ["a"]}),
+        ({"verbose": True, "mode": "slow", "retries": 4}, {"retries": 4, "verbose": True, "mode": "slow"}),
+        ({"retries": 1, "colour": "red"}, {"retries": 1}),
+        ({"key": "open sesame", "raw": "bytes"}, {"key": "open sesame", "raw": "bytes"}),
+        ({"day": "2026-01-31", "at": "2026-01-31T10:00:00Z"}, {"day": "2026-01-31", "at": "2026-01-31T10:00:00Z"}),
+        ({"wait": 90, "speed": "high", "level": "1"}, {"wait": "PT1M30S", "speed": "high", "level": 1}),
+        ({"inner": {"port": "7"}}, {"inner": {"port": 7}}),
+        ({"inners": [{"token": "t"}, {"host": "x"}]}, {"inners": [{"token": "t"}, {"host": "x"}]}),
+        ({"table": {"1": "high"}, "names": ["n"]}, {"table": {"1": "high"}, "names": ["n"]}),
+        ({"queue": ["1", 2], "price": "1.50", "file": "a/b"}, {"queue": [1, 2], "price": "1.50", "file": "a/b"}),
+        ({"url": "https://x.org/a"}, {"url": "https://x.org/a"}),
+        ({"id": "12345678-1234-5678-1234-567812345678"}, {"id": "12345678-1234-5678-1234-567812345678"}),
+        ({"any": {"a": [1, {"b": None}]}}, {"any": {"a": [1, {"b": None}]}}),
+    ],
+)
+async def test_values_are_stored_as_the_class_understands_them(
+    bench: Bench, sent: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    found = await bench.executor.check_valves(bench.function(EVERYTHING, id="everything"), "valves", sent)
+    assert list(found.items()) == list(stored.items())
+
+
+@pytest.mark.parametrize(
+    ("sent", "misfits"),
+    [
+        ({"retries": "many"}, {"retries": "Input should be a valid integer, unable to parse string as an integer"}),
+        (
+            {"retries": 99, "mode": "medium"},
+            {"retries": "Input should be less than or equal to 5", "mode": "Input should be 'fast' or 'slow'"},
+        ),
+        (
+            {"inner": {"port": "x"}, "inners": [{}, 5]},
+            {
+                "inner.port": "Input should be a valid integer, unable to parse string as an integer",
+                "inners.1": "Input should be a valid dictionary or instance of Inner",
+            },
+        ),
+        ({"ratio": float("nan")}, {"ratio": "cannot be stored: it is no finite number"}),
+        ({"any": 2**70}, {"any": "a function cannot be given this: can't serialize ints < -2**63 or > 2**64 - 1"}),
+        ({"retries": 1, "any": "half \ud800"}, {"any": "a function cannot be given this: it is not UTF-8"}),
+    ],
+)
+async def test_values_that_do_not_fit_are_named(bench: Bench, sent: dict[str, Any], misfits: dict[str, str]) -> None:
+    with pytest.raises(InvalidValves) as caught:
+        await bench.executor.check_valves(bench.function(EVERYTHING, id="everything"), "valves", sent)
+    assert caught.value.misfits == tuple(Misfit(field, message) for field, message in misfits.items())
+    assert caught.value.status == 400
+    assert caught.value.message == "; ".join(f"{field}: {message}" for field, message in misfits.items())
+
+
+async def test_missing_values_are_told_apart(bench: Bench) -> None:
+    for function in (bench.function(REQUIRED, id="needs"), bench.function(REQUIRED, id="needs", valves={"limit": []})):
+        with pytest.raises(InvalidValves) as caught:
+            await bench.executor.check_valves(function, "valves", {"limit": "x"})
+        assert [(misfit.field, misfit.missing) for misfit in caught.value.misfits] == [
+            ("api_key", True),
+            ("limit", False),
+        ]
+        stored = await bench.executor.check_valves(function, "valves", {"api_key": "sk"})
+        assert stored == {"api_key": "sk"}, "the secret is what is stored"
+    await until("the end of the workers", lambda: not bench.pids(function))
+    assert function.revision not in bench.executor.in_use(), "a question must not make a revision live"
+
+
+@pytest.mark.parametrize(
+    ("config", "stored"), [('extra="allow"', {"priority": 2, "colour": "red"}), ('extra="ignore"', {"priority": 2})]
+)
+async def test_unknown_keys_follow_the_class(bench: Bench, config: str, stored: dict[str, Any]) -> None:
+    source = "from pydantic import BaseModel, ConfigDict\nclass Filter:\n    class Valves(BaseModel):\n"
+    source += "        model_config = ConfigDict({})\n        priority: int = 0\n"
+    function = bench.function(source.format(config), id="extra")
+    assert await bench.executor.check_valves(function, "valves", {"priority": "2", "colour": "red"}) == stored
+    with pytest.raises(InvalidValves, match="colour: Extra inputs are not permitted"):
+        strict = bench.function(source.format('extra="forbid"'), id="extra")
+        await bench.executor.check_valves(strict, "valves", {"priority": 2, "colour": "red"})
+
+
+ODD = """
+from pydantic import BaseModel, Field, computed_field, field_validator
+class Pipe:
+    class Valves(BaseModel):
+        key: str = Field(alias="apiKey", default="")
+        base: str = ""
+        words: list[str] = []
+        @computed_field
+        @property
+        def length(self) -> int:
+            return len(self.key)
+        @field_validator("words", mode="before")
+        @classmethod
+        def split(cls, value):
+            return value.split(",")
+    def __init__(self):
+        self.valves = self.Valves(base="constructor")
+    def pipe(self, body):
+        return f"{self.valves.key} {self.valves.base}"
+"""
+
+
+async def test_what_is_stored_can_be_read_again(bench: Bench) -> None:
+    """A field is stored under the name it is read by; what only the function makes of it is not stored."""
+    function = bench.function(ODD, id="odd")
+    stored = await bench.executor.check_valves(function, "valves", {"apiKey": "k"})
+    assert stored == {"apiKey": "k"}, "values of the constructor are none of the settings'"
+    open_source = ODD.replace("base: str", "model_config = {'extra': 'allow'}\n        base: str")
+    function = bench.function(open_source, id="odd_and_open")
+    assert await bench.executor.check_valves(function, "valves", {"apiKey": "k", "x": 1}) == {"apiKey": "k", "x": 1}
+    assert await bench.call(bench.function(ODD, id="odd", valves=stored)) == "k constructor"
+    with pytest.raises(InvalidValves, match="words|Valves: would not fit any more once it is stored"):
+        await bench.executor.check_valves(function, "valves", {"words": "a,b"})
+
+
+async def test_what_the_constructor_gives_is_not_missing(bench: Bench) -> None:
+    source = REQUIRED.replace("self.valves = None", "self.valves = self.Valves(api_key='own')")
+    function = bench.function(source, id="given")
+    assert await bench.executor.check_valves(function, "valves", {"limit": "5"}) == {"limit": 5}
+    assert await bench.executor.check_valves(function, "valves", {"api_key": "own"}) == {"api_key": "own"}
+
+
+async def test_a_function_cannot_make_a_reference_of_a_value(bench: Bench) -> None:
+    """It would be given a variable of the server that nobody meant for it."""
+    source = (
+        "from pydantic import BaseModel, field_validator\nclass Pipe:\n    class Valves(BaseModel):\n"
+        "        name: object = ''\n        @field_validator('name')\n        @classmethod\n"
+        "        def turn(cls, value):\n            return {'env': 'GIVEN'}\n    UserValves = Valves\n"
+    )
+    function = bench.function(source, id="sly")
+    with pytest.raises(InvalidValves, match="name: in a settings file this would refer to a value elsewhere"):
+        await bench.executor.check_valves(function, "valves", {"name": "x"})
+    stored = await bench.executor.check_valves(function, "user_valves", {"name": "x"})
+    assert stored == {"name": {"env": "GIVEN"}}, "in user valves nothing refers to anything"
+
+
+async def test_pipelines_and_user_valves_are_checked_by_their_own_class(bench: Bench) -> None:
+    function = bench.function(PIPELINE, id="checked_pipeline")
+    assert await bench.executor.check_valves(function, "valves", {"limit": "7"}) == {"limit": 7}
+    toned = bench.function(USER_VALVES, id="checked_user")
+    assert await bench.executor.check_valves(toned, "user_valves", {"tone": "warm", "colour": "red"}) == {
+        "tone": "warm"
+    }
+    with pytest.raises(NotFound, match="checked_pipeline has no UserValves"):
+        await bench.executor.check_valves(function, "user_valves", {})
+    with pytest.raises(NotFound, match="checked_user has no Valves"):
+        await bench.executor.check_valves(toned, "valves", {})
+
+
+async def test_values_are_checked_in_the_worker_that_is_there(bench: Bench) -> None:
+    function = bench.function(LIMITED, id="there")
+    await bench.executor.load(function)
+    pids = bench.pids(function)
+    started = bench.executor.next_id()
+    assert await bench.executor.check_valves(function, "valves", {"limit": 5}) == {"limit": 5}
+    assert bench.executor.next_id() == started + 2, "one request was enough"
+    assert bench.pids(function) == pids
+    assert await bench.call(function) == f"3 {pids[0]}", "checking must not set anything"
+
+
+async def test_an_idle_function_is_checked_by_its_next_worker(bench: Bench) -> None:
+    function = bench.function(LIMITED, id="idle", idle_s=0.1)
+    await bench.executor.load(function)
+    await until("the end of the idle worker", lambda: not bench.pids(function))
+    assert await bench.executor.check_valves(function, "valves", {"limit": 5}) == {"limit": 5}
+    assert len(bench.pids(function)) == 1, "it stays for the call that may follow"
+
+
+BLOCKED = LIMITED.replace("def pipe(self, body):", "async def pipe(self, body):\n        import time; time.sleep(60)")
+
+
+async def test_a_worker_with_a_blocked_loop_keeps_nobody_from_setting_valves(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value to be set may be the very reason for it."""
+    monkeypatch.setattr(executor, "CHECK_S", 0.3)
+    function = bench.function(BLOCKED, id="blocked")
+    running = asyncio.create_task(bench.call(function))
+    await until("the call", lambda: bench.executor.health("blocked").calls == 1)
+    await asyncio.sleep(0.1)
+    assert await within(3, "the check", bench.executor.check_valves(function, "valves", {"limit": "1"})) == {"limit": 1}
+    running.cancel()
+    await asyncio.wait([running])
+
+
+HOSTILE = """
+import os, time
+from pydantic import BaseModel, field_validator
+class Pipe:
+    class Valves(BaseModel):
+        how: str = ""
+        @field_validator("how")
+        @classmethod
+        def act(cls, value):
+            if value == "hang":
+                time.sleep(60)
+            if value == "exit":
+                os._exit(3)
+            if value == "stop":
+                raise SystemExit("stop")
+            return "x" * 5_000_000 if value == "flood" else value
+    def __init__(self):
+        self.valves = self.Valves()
+    def pipe(self, body):
+        return "still here"
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "says"),
+    [
+        ("hang", TimeLimit, "did not answer within 0.3 s"),
+        ("exit", WorkerDied, "exited with status 3"),
+        ("stop", LoadFailed, "stop"),
+        ("flood", FunctionError, "5,000,0.. bytes are too much"),
+    ],
+)
+async def test_a_validator_that_misbehaves_fails_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str, error: type[FnsyncError], says: str
+) -> None:
+    monkeypatch.setattr(executor, "CHECK_S", 0.3)
+    monkeypatch.setattr(executor, "ANSWER_S", 0.3)
+    function = bench.function(HOSTILE, id=f"hostile_{how}")
+    await bench.executor.load(function)
+    with pytest.raises(error, match=says):
+        await within(5, "the check", bench.executor.check_valves(function, "valves", {"how": how}))
+    assert await within(5, "the next call", bench.call(function)) == "still here"
+    assert await bench.executor.check_valves(function, "valves", {"how": "well"}) == {"how": "well"}
+    await until("the end of workers for questions", lambda: len(bench.pids(function)) == 1)
+
+
+LIE = """
+import os, socket, struct, msgspec
+from pydantic import BaseModel
+def send(value):
+    data = msgspec.msgpack.encode(value)
+    for fd in range(3, 64):
+        try:
+            other = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        if other.family == socket.AF_UNIX:
+            try:
+                other.sendall(struct.pack(">I", len(data)) + data)
+            except OSError:
+                pass
+class Pipe:
+    class Valves(BaseModel):
+        x: int = 0
+"""
+
+
+@pytest.mark.parametrize(
+    "told", [b"no json", b"[]", b'{"misfits": [], "values": [1]}', b'{"misfits": 5, "values": {}}', b"[" * 100_000]
+)
+async def test_a_worker_that_lies_about_values_is_not_believed(bench: Bench, told: bytes) -> None:
+    id = bench.executor.next_id()
+    lies = f"for id in range({id} + 2, {id} + 20): send([21, id, 'json', {told!r}, None])\n"
+    source = LIE + "    def __init__(self):\n        import threading\n        threading.Timer(0.2, self.lie).start()\n"
+    source += f"    def lie(self):\n        {lies.replace(chr(10), '')}\n"
+    source += "    @property\n    def pipe(self): ...\n"
+    slow = source.replace("x: int = 0", "x: int = 0\n        def model_post_init(self, _): __import__('time').sleep(1)")
+    with pytest.raises(FunctionError, match="what its worker told is not understood"):
+        await within(5, "the check", bench.executor.check_valves(bench.function(slow, id="liar"), "valves", {"x": 1}))

@@ -12,21 +12,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from fnsync.errors import Draining, ValvesUnfit
+import structlog
+
+from fnsync.errors import Draining, TimeLimit, ValvesUnfit, WorkerDied
 from fnsync.model import FunctionId, LiveFunction, Manifest, Misfit, Revision
 from fnsync.periodic import every
-from fnsync.runtime import sandbox
+from fnsync.runtime import sandbox, valves, wire
 from fnsync.runtime.call import Invocation, RunningCall
 from fnsync.runtime.environments import Environments
 from fnsync.runtime.logs import LogBook
-from fnsync.runtime.pool import Health, Pool
+from fnsync.runtime.pool import Health, Pool, Request
 from fnsync.runtime.processes import Processes
 from fnsync.runtime.spec import Decrypt, Sources, WorkerSpec, resolvable_spec_of, resolve_valves, spec_of
+from fnsync.runtime.worker import Worker
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
+#: Makes the frame, given its id.
+Question = Callable[[int], wire.Frame]
 
 #: How long one load keeps others from starting, in seconds.
 LOAD_TURN_S = 1.0
+#: How long a worker may take to answer a question about valves, in seconds. One that also serves calls is given less
+#: time where the answer should take none: it may have its loop blocked, and another one can tell as well.
+ANSWER_S, CHECK_S = 7.0, 2.0
 #: How often idle workers are looked for, in seconds.
 REAP_S = 0.5
 
@@ -217,18 +227,55 @@ class Executor:
             self._pools[key] = tried
         return Trial(_known(tried), _with_refused(misfits, refused))
 
+    async def check_valves(
+        self, function: LiveFunction, model: wire.ValvesModel, values: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Hold values against the function's own class; return what to store: JSON values of the fields that were set,
+        in the order of the class. Null means: not set. The function need not be live, nor its stored valves fit. Raises
+        InvalidValves, NotFound without such a class, and what `load` raises, but not for valves."""
+        valves.check_sendable(values)
+        reply = await self._ask(function, lambda id: wire.Check(id, model, dict(values)), CHECK_S)
+        return valves.values_of(function.id, model, reply)
+
+    async def _ask(self, function: LiveFunction, question: Question, patience_s: float) -> wire.Reply:
+        """Ask a worker of the function's revision; where none can answer, one that is started for the question."""
+        if self.draining:
+            raise Draining("the server is stopping", retry_after_s=5)
+        pool = self._pools.get((function.id, function.revision))
+        worker = await pool.worker_to_ask() if pool is not None else None
+        if worker is not None:
+            try:
+                return await self._answer(worker, question, patience_s)
+            except (TimeLimit, WorkerDied) as exc:
+                log.warning("worker_did_not_answer", function=function.id, error=str(exc))
+        return await self._in_turn(function, lambda _: self._ask_another(function, question))
+
+    async def _ask_another(self, function: LiveFunction, question: Question) -> wire.Reply:
+        spec, _ = resolvable_spec_of(function, self._sources)
+        pool = self._new_pool(function, spec)
+        pool.manifest = function.manifest  # nobody looks at it: the worker need not describe itself
+        worker, _ = await self.processes.load_worker(pool, spec)
+        try:
+            return await self._answer(worker, question, ANSWER_S)
+        finally:
+            worker.kill("it was only started for a question")
+
+    async def _answer(self, worker: Worker, question: Question, limit_s: float) -> wire.Reply:
+        request = Request(self.next_id(), worker)
+        return await request.answer(question(request.id), limit_s)
+
     async def configure(self, function: LiveFunction) -> None:
         """Apply changed valves and limits without loading code again. Raises as `load` does; the old ones then hold."""
         pool = self.pool(function)
-        valves = resolve_valves(function, self._sources)
+        values = resolve_valves(function, self._sources)
         limits = pool.limits
         pool.take_limits(function.limits)
-        if valves == pool.spec.valves and limits.concurrency >= function.limits.concurrency:
+        if values == pool.spec.valves and limits.concurrency >= function.limits.concurrency:
             return
-        before, pool.spec = pool.spec, replace(pool.spec, valves=valves)
+        before, pool.spec = pool.spec, replace(pool.spec, valves=values)
         try:
             if any(worker.alive for worker in pool.workers):
-                await pool.configure(valves)
+                await pool.configure(values)
             else:
                 await pool.start_worker()  # only its own model can tell whether the values fit
         except BaseException:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fnsync.deadlines import Deadlines
-from fnsync.errors import CrashLoop, FnsyncError, LoadFailed, Saturated, WorkerDied
+from fnsync.errors import CrashLoop, FnsyncError, LoadFailed, Saturated, TimeLimit, WorkerDied
 from fnsync.model import Limits, Manifest
 from fnsync.runtime import wire
 from fnsync.runtime.call import RunningCall, error_of
@@ -58,7 +58,7 @@ class Health:
 
 
 class Request:
-    """A frame to a worker that is answered by a Reply or a Failure: Describe, Configure."""
+    """A frame to a worker that is answered by a Reply or a Failure: Describe, Configure, Check."""
 
     def __init__(self, id: int, worker: Worker) -> None:
         self.id = id
@@ -66,11 +66,14 @@ class Request:
         self._answer: asyncio.Future[wire.Reply] = asyncio.get_running_loop().create_future()
         worker.add_call(self)
 
-    async def answer(self, frame: wire.Frame) -> wire.Reply:
-        """Send and wait. Raises LoadFailed, WorkerDied."""
-        self._worker.send(frame)
+    async def answer(self, frame: wire.Frame, limit_s: float | None = None) -> wire.Reply:
+        """Send and wait, not longer than `limit_s`. Raises LoadFailed, WorkerDied, TimeLimit."""
         try:
-            return await self._answer
+            self._worker.send(frame)
+            async with asyncio.timeout(limit_s):
+                return await self._answer
+        except TimeoutError:
+            raise TimeLimit(f"{self._worker.function} did not answer within {limit_s:g} s") from None
         finally:
             self._worker.end_call(self)
 
@@ -251,6 +254,18 @@ class Pool:
             worker.kill("its settings changed while it was loading")
         self.workers.append(worker)
         return worker
+
+    async def worker_to_ask(self) -> Worker | None:
+        """A worker that is there, or that may be started now, for a question about the revision."""
+        self.touched_at = time.monotonic()
+        worker = self._free()
+        if worker is not None:
+            return worker
+        try:
+            self._check_backoff()
+            return await self.start_worker()
+        except FnsyncError:
+            return None
 
     def on_gone(self, worker: Worker, *, blameless: bool) -> None:
         """A worker's process ended. `blameless`: its zygote went, or this server stopped it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
-from fnsync.model import Misfit, Problem
+from fnsync.errors import FunctionError, InvalidValves, NotFound
+from fnsync.model import Misfit, Problem, reference_of
 from fnsync.runtime import wire
 
 T = TypeVar("T")
@@ -41,3 +42,47 @@ def problem_of(misfits: tuple[Misfit, ...]) -> Problem:
         f"valves do not fit: {'; '.join(map(str, misfits))}",
         hint="correct the values under `valves:` in the settings file",
     )
+
+
+def check_sendable(values: Mapping[str, Any]) -> None:
+    """Raises InvalidValves for values that no worker can be given: numbers and texts that frames cannot carry."""
+    misfits = []
+    for name, value in values.items():
+        try:
+            wire.encode_value({name: value})
+        except (OverflowError, UnicodeEncodeError, TypeError, ValueError, RecursionError) as exc:
+            misfits.append(Misfit(name, f"a function cannot be given this: {_without_value(exc)}"))
+    if misfits:
+        raise InvalidValves(tuple(misfits[:MOST_MISFITS]))
+
+
+def _without_value(exc: Exception) -> str:
+    return "it is not UTF-8" if isinstance(exc, UnicodeEncodeError) else str(exc)
+
+
+def values_of(function: str, model: wire.ValvesModel, reply: wire.Reply) -> dict[str, Any]:
+    """The values to store, as the worker told them. Raises InvalidValves, NotFound without such a class,
+    FunctionError."""
+    if reply.kind == "none":
+        raise NotFound(f"{function} has no {'Valves' if model == 'valves' else 'UserValves'}")
+    try:
+        checked = told(reply, wire.Checked)
+    except ValueError as exc:
+        raise FunctionError(function, f"{function}: what its worker told is not understood: {exc}") from exc
+    if checked.misfits:
+        raise InvalidValves(misfits_of(checked.misfits))
+    check_sendable(checked.values)
+    if model == "valves":
+        _check_no_references(checked.values)
+    return checked.values
+
+
+def _check_no_references(values: Mapping[str, Any]) -> None:
+    """A function must not get at variables and secrets of the server by what it makes of the values it is shown."""
+    misfits = [
+        Misfit(name, "in a settings file this would refer to a value elsewhere, and not be one")
+        for name, value in values.items()
+        if reference_of(value) is not None
+    ]
+    if misfits:
+        raise InvalidValves(tuple(misfits[:MOST_MISFITS]))

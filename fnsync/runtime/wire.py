@@ -6,7 +6,7 @@ trusted: a frame is bounded in size and decoded to a type, and any doubt about i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,6 +18,8 @@ STREAM_WINDOW_BYTES = 256 * 1024
 ITEM_BYTES = 32
 #: The largest Reply to anything but a Call, in bytes: what a worker tells of its function.
 TOLD_BYTES = 4 * 1024 * 1024
+#: Which of a function's two classes is meant.
+ValvesModel = Literal["valves", "user_valves"]
 #: Raised whenever a frame changes; worker and server must agree.
 PROTOCOL = 4
 
@@ -141,6 +143,15 @@ class Answer(Frame, frozen=True, array_like=True, tag=15):
     data: bytes
 
 
+class Check(Frame, frozen=True, array_like=True, tag=16):
+    """Hold values against a class; answered with Reply (kind `json`: Checked, or `none` without such a class) or
+    Failure."""
+
+    id: int
+    model: ValvesModel
+    values: dict[str, Any]
+
+
 # ---- worker -> server ------------------------------------------------------------------------------------
 
 
@@ -250,6 +261,14 @@ class Lines(Frame, frozen=True, array_like=True, tag=28):
     dropped: int = 0
 
 
+class Checked(msgspec.Struct, frozen=True):
+    """The JSON of the Reply to Check."""
+
+    misfits: list[Misfit]
+    #: What to store if they fit: of the fields that were set, what the class made of them.
+    values: dict[str, Any]
+
+
 class Loaded(msgspec.Struct, frozen=True):
     """The JSON of the Reply to Describe."""
 
@@ -285,17 +304,18 @@ class DescribedHandler(msgspec.Struct, frozen=True):
 
 ToZygote = Fork
 FromZygote = ZygoteReady | Forked | Exited
-ToWorker = Describe | Configure | Call | Cancel | Credit | Answer
+ToWorker = Describe | Configure | Call | Cancel | Credit | Answer | Check
 FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Ask | Lines
 
-_encode = msgspec.msgpack.Encoder().encode
+#: The bytes of a value within a frame. Raises OverflowError, UnicodeEncodeError, TypeError, RecursionError.
+encode_value = msgspec.msgpack.Encoder().encode
 #: Frames up to this size are sliced out as copies, larger ones as views; in bytes.
 SMALL_BYTES = 16 * 1024
 
 
 def encode(frame: Frame) -> bytes:
     """Return the frame's bytes, length included. Raises WireError above MAX_FRAME_BYTES."""
-    data = _encode(frame)
+    data = encode_value(frame)
     size = len(data)
     if size > MAX_FRAME_BYTES:
         raise WireError(f"a frame of {size:,} bytes is over the limit of {MAX_FRAME_BYTES:,}")

@@ -70,6 +70,13 @@ class Function:
             return  # as in the peer: a class without `valves` gets none
         self.instance.valves = valves.build(self.valves_class, values)
 
+    def checked(self, model: wire.ValvesModel, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What to store of `values`; None: there is no such class. Raises Unfit."""
+        cls = self.valves_class if model == "valves" else self.user_valves_class
+        if cls is None or not valves.is_model(cls):
+            return None
+        return valves.checked(cls, values, self._given_valves if model == "valves" else {})
+
     def user_valves(self, stored: Mapping[str, Any]) -> Any:
         """A UserValves object, or None without such a class. Stored values that do not fit give the defaults."""
         if self.user_valves_class is None:

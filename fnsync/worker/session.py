@@ -21,6 +21,7 @@ from fnsync.worker.channel import Channel
 from fnsync.worker.faults import Fault, Places
 from fnsync.worker.output import Output, Stream, current_call
 from fnsync.worker.threads import ThreadPool
+from fnsync.worker.valves import Unfit
 
 #: Bodies above this are decoded off the loop, in bytes.
 LARGE_BODY_BYTES = 1024 * 1024
@@ -87,6 +88,8 @@ class Session:
                 self._describe(frame)
             case wire.Configure():
                 self._configure(frame)
+            case wire.Check():
+                self._check(frame)
             case wire.Answer():
                 if ask := self._asks.pop((frame.id, frame.ask), None):
                     ask.set_result(frame.data)
@@ -99,24 +102,43 @@ class Session:
         self._threads.most = frame.threads
         try:
             function = self._function = loader.load(frame)
-            loaded = wire.Loaded(list(function.misfits), loader.describe(function) if frame.describe else None)
-            self._channel.post(wire.Reply(frame.id, "json", results.to_json(loaded)))
+            description = loader.describe(function) if frame.describe else None
+            self._channel.post(_told(frame.id, wire.Loaded(list(function.misfits), description)))
         except BaseException as exc:  # whatever a source raises, SystemExit too, is its author's to see
             self._channel.post(self._places.failure(frame.id, "load", exc))
 
     def _configure(self, frame: wire.Configure) -> None:
         self._threads.most = max(self._threads.most, frame.threads)
+
+        def configure(function: loader.Function) -> wire.Reply:
+            function.configure(frame.valves)
+            return wire.Reply(frame.id, "none")
+
+        self._aside(frame.id, configure)
+
+    def _check(self, frame: wire.Check) -> None:
+        def check(function: loader.Function) -> wire.Reply:
+            try:
+                values = function.checked(frame.model, frame.values)
+            except Unfit as unfit:
+                return _told(frame.id, wire.Checked(list(unfit.misfits), {}))
+            return wire.Reply(frame.id, "none") if values is None else _told(frame.id, wire.Checked([], values))
+
+        self._aside(frame.id, check)
+
+    def _aside(self, id: int, work: Callable[[loader.Function], wire.Reply]) -> None:
+        """Answer from a thread of its own: the pool's may all be busy with calls, and validators are function code."""
         function = self._function
 
-        def configure() -> None:  # in a thread of its own: the pool's may all be busy with calls
+        def answer() -> None:
             try:
-                if function is not None:
-                    function.configure(frame.valves)
-                self._channel.post_now(wire.Reply(frame.id, "none"))
-            except BaseException as exc:  # validators are function code
-                self._channel.post_now(self._places.failure(frame.id, "valves", exc))
+                if function is None:
+                    raise Fault("load", "nothing is loaded")
+                self._channel.post_now(work(function))
+            except BaseException as exc:
+                self._channel.post_now(self._places.failure(id, "valves", exc))
 
-        threading.Thread(target=configure, name="configure", daemon=True).start()
+        threading.Thread(target=answer, name="valves", daemon=True).start()
 
     # ---- calls ----
 
@@ -301,6 +323,10 @@ def _runs_on_loop(handler: Any) -> bool:
 def _needs_loop(value: Any) -> bool:
     """Whether a sync handler's value can only be finished on the loop."""
     return inspect.isawaitable(value) or hasattr(value, "__aiter__") or results.is_response(value)
+
+
+def _told(id: int, what: Any) -> wire.Reply:
+    return wire.Reply(id, "json", results.to_json(what))
 
 
 def _generic_reply(call: int, value: Any) -> wire.Reply:

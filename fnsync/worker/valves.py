@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from typing import Any, get_args
 
 from fnsync.runtime import wire
@@ -47,6 +51,77 @@ def build(cls: type, values: Mapping[str, Any]) -> Any:
         return cls(**values)
     except Exception as exc:  # validators are function code
         raise Unfit(misfits_of(exc, cls, values)) from None  # its text, which tells the values, goes no further
+
+
+def checked(cls: type, values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What to store of `values`: the fields that they set, as JSON values, in the order of the class. `given`: what the
+    function itself sets, below them. Raises Unfit."""
+    sent = without_null(values)
+    valves = build(cls, {**given, **sent})
+    unread: Unfit | None = None
+    for by_alias in (False, True):  # a field's own name may be one to give its value by, or not
+        dumped = valves.model_dump(include=valves.model_fields_set, exclude_unset=True, by_alias=by_alias)
+        stored = {name: _json(name, value) for name, value in dumped.items() if name in sent or name not in given}
+        try:
+            if _shape(build(cls, {**given, **stored})) == _shape(valves):
+                return stored
+        except Unfit as unfit:
+            unread = unread or unfit
+    told = unread.misfits if unread else [wire.Misfit(cls.__name__, "another value came out of it", False)]
+    raise Unfit([_misfit(item.field, f"would not fit any more once it is stored: {item.message}") for item in told])
+
+
+def _shape(valves: Any) -> tuple[set[str], set[str]]:
+    """Which fields are set, and which of them are none of the class's."""
+    return set(valves.model_fields_set), set(valves.model_extra or ())
+
+
+def _json(name: str, value: Any) -> Any:
+    """The value as JSON has it. Secrets are told: it is stored encrypted, and a row of asterisks is no value. Raises
+    Unfit."""
+    try:
+        return _plain(value)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise Unfit([_misfit(name, f"cannot be stored: {exc}")]) from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("it is no finite number")
+        return value
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return [_plain(item) for item in value]
+    if callable(reveal := getattr(value, "get_secret_value", None)):
+        return _plain(reveal())
+    if callable(dump := getattr(value, "model_dump", None)):
+        return _plain(dump(exclude_unset=True))
+    return _encoded(value)
+
+
+def _key(value: Any) -> str:
+    plain = _plain(value)
+    if isinstance(plain, bool | int | float):
+        return json.dumps(plain)
+    if isinstance(plain, str):
+        return plain
+    raise TypeError(f"a {type(value).__name__} cannot be a key")
+
+
+def _encoded(value: Any) -> Any:
+    """Dates, addresses, paths, decimals: what pydantic knows how to write and to read."""
+    from pydantic_core import to_jsonable_python  # an environment may lack it; these values come from it
+
+    try:
+        return to_jsonable_python(value)
+    except Exception:  # by what a serializer of its own raises
+        raise TypeError(f"JSON has no form for a {type(value).__name__}") from None
 
 
 def misfits_of(exc: Exception, cls: type, values: Mapping[str, Any]) -> list[wire.Misfit]:
