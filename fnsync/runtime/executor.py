@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from fnsync.errors import Draining, TimeLimit, ValvesUnfit, WorkerDied
+from fnsync.errors import Draining, FunctionError, TimeLimit, ValvesUnfit, WorkerDied
 from fnsync.model import FunctionId, LiveFunction, Manifest, Misfit, Revision
 from fnsync.periodic import every
 from fnsync.runtime import sandbox, valves, wire
@@ -226,6 +226,31 @@ class Executor:
             tried.touched_at = time.monotonic()
             self._pools[key] = tried
         return Trial(_known(tried), _with_refused(misfits, refused))
+
+    async def valves_schema(
+        self, function: LiveFunction, model: wire.ValvesModel, user: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """The JSON schema of the function's class, or None without one, with the options that methods of the class give
+        `user` (a value for `__user__`); where one gives none, its name stays. The function need not be live, nor its
+        stored valves fit. Raises what `try_load` raises."""
+        schema = valves.schema_of(await self._manifest(function), model)
+        methods = valves.option_methods(schema) if schema is not None else []
+        if schema is None or not methods:
+            return schema
+        try:
+            reply = await self._ask(function, lambda id: wire.Options(id, model, methods, dict(user)), ANSWER_S)
+            return valves.with_options(schema, valves.options_of(function.id, reply))
+        except (FunctionError, TimeLimit) as exc:
+            log.warning("options_not_resolved", function=function.id, methods=methods, error=str(exc))
+            return schema
+
+    async def _manifest(self, function: LiveFunction) -> Manifest:
+        pool = self._pools.get((function.id, function.revision))
+        if pool is not None and pool.manifest is not None:
+            return pool.manifest
+        if function.manifest.told:
+            return function.manifest
+        return (await self.try_load(function)).manifest
 
     async def check_valves(
         self, function: LiveFunction, model: wire.ValvesModel, values: Mapping[str, Any]

@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from fnsync.errors import FunctionError, InvalidValves, NotFound
-from fnsync.model import Misfit, Problem, reference_of
+from fnsync.model import Manifest, Misfit, Problem, reference_of
 from fnsync.runtime import wire
 
 T = TypeVar("T")
 
 #: What is kept of a worker's misfits: so many, and of each text so many characters.
 MOST_MISFITS, MISFIT_CHARACTERS = 50, 1000
+#: Methods of one class that are asked for options.
+MOST_METHODS = 16
 
 
 def told(reply: wire.Reply, kind: type[T]) -> T:
@@ -86,3 +88,44 @@ def _check_no_references(values: Mapping[str, Any]) -> None:
     ]
     if misfits:
         raise InvalidValves(tuple(misfits[:MOST_MISFITS]))
+
+
+def schema_of(manifest: Manifest, model: wire.ValvesModel) -> Mapping[str, Any] | None:
+    """The schema as loading told it: options that a method gives are the method's name."""
+    return manifest.valves_schema if model == "valves" else manifest.user_valves_schema
+
+
+def option_methods(schema: Mapping[str, Any]) -> list[str]:
+    """The names of the methods that give a field's options, each once."""
+    names = (_method_of(field) for field in _fields(schema).values())
+    return list(dict.fromkeys(name for name in names if name))[:MOST_METHODS]
+
+
+def with_options(schema: Mapping[str, Any], options: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """The schema with lists in place of the names of methods, as far as they gave some."""
+    fields = dict(_fields(schema))
+    for name, field in fields.items():
+        found = options.get(_method_of(field) or "")
+        if found is not None:
+            fields[name] = {**field, "input": {**field["input"], "options": found}}
+    return {**schema, "properties": fields}
+
+
+def options_of(function: str, reply: wire.Reply) -> dict[str, list[Any]]:
+    """What the methods gave, by their names. Raises FunctionError."""
+    try:
+        return told(reply, dict[str, list[Any]])
+    except ValueError as exc:
+        raise FunctionError(function, f"{function}: what its worker told is not understood: {exc}") from exc
+
+
+def _fields(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema is whatever a worker says."""
+    fields = schema.get("properties")
+    return fields if isinstance(fields, Mapping) else {}
+
+
+def _method_of(field: Any) -> str | None:
+    shown = field.get("input") if isinstance(field, Mapping) else None
+    options = shown.get("options") if isinstance(shown, Mapping) else None
+    return options if isinstance(options, str) and options else None

@@ -18,6 +18,8 @@ STREAM_WINDOW_BYTES = 256 * 1024
 ITEM_BYTES = 32
 #: The largest Reply to anything but a Call, in bytes: what a worker tells of its function.
 TOLD_BYTES = 4 * 1024 * 1024
+#: How long the methods that give a class's options may take together, in seconds.
+OPTIONS_S = 5.0
 #: Which of a function's two classes is meant.
 ValvesModel = Literal["valves", "user_valves"]
 #: Raised whenever a frame changes; worker and server must agree.
@@ -141,6 +143,17 @@ class Answer(Frame, frozen=True, array_like=True, tag=15):
     id: int
     ask: int
     data: bytes
+
+
+class Options(Frame, frozen=True, array_like=True, tag=17):
+    """Call the methods of a class that give options; answered with Reply (kind `json`: for each that gives some the
+    list, by its name) or Failure."""
+
+    id: int
+    model: ValvesModel
+    methods: list[str]
+    #: What the methods get as `__user__` and `user`.
+    user: dict[str, Any]
 
 
 class Check(Frame, frozen=True, array_like=True, tag=16):
@@ -304,7 +317,7 @@ class DescribedHandler(msgspec.Struct, frozen=True):
 
 ToZygote = Fork
 FromZygote = ZygoteReady | Forked | Exited
-ToWorker = Describe | Configure | Call | Cancel | Credit | Answer | Check
+ToWorker = Describe | Configure | Call | Cancel | Credit | Answer | Check | Options
 FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Ask | Lines
 
 #: The bytes of a value within a frame. Raises OverflowError, UnicodeEncodeError, TypeError, RecursionError.

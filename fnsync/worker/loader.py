@@ -70,10 +70,15 @@ class Function:
             return  # as in the peer: a class without `valves` gets none
         self.instance.valves = valves.build(self.valves_class, values)
 
+    def model_class(self, model: wire.ValvesModel) -> type | None:
+        """The class meant, if there is one and it is one of pydantic's."""
+        cls = self.valves_class if model == "valves" else self.user_valves_class
+        return cls if valves.is_model(cls) else None
+
     def checked(self, model: wire.ValvesModel, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """What to store of `values`; None: there is no such class. Raises Unfit."""
-        cls = self.valves_class if model == "valves" else self.user_valves_class
-        if cls is None or not valves.is_model(cls):
+        cls = self.model_class(model)
+        if cls is None:
             return None
         return valves.checked(cls, values, self._given_valves if model == "valves" else {})
 

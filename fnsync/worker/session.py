@@ -19,6 +19,7 @@ from fnsync.worker import arguments, loader, results
 from fnsync.worker.calls import ActiveCall, Cancelled
 from fnsync.worker.channel import Channel
 from fnsync.worker.faults import Fault, Places
+from fnsync.worker.options import OptionMethods
 from fnsync.worker.output import Output, Stream, current_call
 from fnsync.worker.threads import ThreadPool
 from fnsync.worker.valves import Unfit
@@ -49,6 +50,7 @@ class Session:
         self._channel = Channel(loop, connection, self._on_frame, self._on_lost)
         self._output = Output(loop, self._channel)
         self._threads = ThreadPool(1)
+        self._options = OptionMethods()
         self._calls: dict[int, ActiveCall] = {}
         self._asks: dict[tuple[int, int], concurrent.futures.Future[bytes]] = {}
         self._signatures: dict[str, arguments.Signature] = {}
@@ -90,6 +92,8 @@ class Session:
                 self._configure(frame)
             case wire.Check():
                 self._check(frame)
+            case wire.Options():
+                self._resolve_options(frame)
             case wire.Answer():
                 if ask := self._asks.pop((frame.id, frame.ask), None):
                     ask.set_result(frame.data)
@@ -125,6 +129,15 @@ class Session:
             return wire.Reply(frame.id, "none") if values is None else _told(frame.id, wire.Checked([], values))
 
         self._aside(frame.id, check)
+
+    def _resolve_options(self, frame: wire.Options) -> None:
+        def resolve(function: loader.Function) -> wire.Reply:
+            cls = function.model_class(frame.model)
+            valves = getattr(function.instance, "valves", None) if frame.model == "valves" else None
+            found = self._options.resolve(cls, valves, frame.methods, frame.user) if cls is not None else {}
+            return _told(frame.id, found)
+
+        self._aside(frame.id, resolve)
 
     def _aside(self, id: int, work: Callable[[loader.Function], wire.Reply]) -> None:
         """Answer from a thread of its own: the pool's may all be busy with calls, and validators are function code."""
