@@ -184,6 +184,15 @@ async def test_valves_made_too_early_are_explained(bench: Bench) -> None:
     assert await bench.call(bench.function(late, id="early", valves={"api_key": "k"})) == "k 3"
 
 
+async def test_valves_are_there_without_a_line_in_the_constructor(bench: Bench) -> None:
+    """Stored or not; in the peer the first call would fail for want of the attribute."""
+    source = LIMITED.replace("    def __init__(self):\n        self.valves = self.Valves()\n", "")
+    assert (await bench.call(bench.function(source, id="bare"))).startswith("3 ")
+    assert (await bench.call(bench.function(source, id="bare_stored", valves={"limit": 5}))).startswith("5 ")
+    bare = REQUIRED.replace("    def __init__(self):\n        self.valves = None\n", "")
+    assert (await refused(bench, bench.function(bare, id="bare_required"))).misfits == (MISSING,)
+
+
 # ---- trying a revision before it goes live -------------------------------------------------------------------------
 
 LIMITED = """
@@ -634,9 +643,9 @@ class Pipe:
 async def test_a_worker_that_lies_about_values_is_not_believed(bench: Bench, told: bytes) -> None:
     id = bench.executor.next_id()
     lies = f"for id in range({id} + 2, {id} + 20): send([21, id, 'json', {told!r}, None])\n"
-    source = LIE + "    def __init__(self):\n        import threading\n        threading.Timer(0.2, self.lie).start()\n"
+    source = LIE + "    def __init__(self):\n        import threading\n        threading.Timer(1.5, self.lie).start()\n"
     source += f"    def lie(self):\n        {lies.replace(chr(10), '')}\n"
     source += "    @property\n    def pipe(self): ...\n"
     slow = source.replace("x: int = 0", "x: int = 0\n        def model_post_init(self, _): __import__('time').sleep(1)")
     with pytest.raises(FunctionError, match="what its worker told is not understood"):
-        await within(5, "the check", bench.executor.check_valves(bench.function(slow, id="liar"), "valves", {"x": 1}))
+        await within(8, "the check", bench.executor.check_valves(bench.function(slow, id="liar"), "valves", {"x": 1}))

@@ -59,15 +59,14 @@ class Function:
         return value
 
     def configure(self, stored: Mapping[str, Any]) -> None:
-        """Set the instance's valves: field defaults, below the constructor's values, below the stored ones.
+        """Set the instance's valves, whether its constructor did or not: field defaults, below the constructor's
+        values, below the stored ones.
 
         Raises Unfit naming the fields; the instance then keeps the valves it had.
         """
         if self.valves_class is None:
             return
         values = {**self._given_valves, **valves.without_null(stored)}
-        if not values and not hasattr(self.instance, "valves"):
-            return  # as in the peer: a class without `valves` gets none
         self.instance.valves = valves.build(self.valves_class, values)
 
     def model_class(self, model: wire.ValvesModel) -> type | None:
