@@ -254,6 +254,15 @@ async def test_a_schema_without_methods_costs_no_worker(bench: Bench) -> None:
     assert not bench.pids(function) and not bench.pids(known)
 
 
+async def test_a_field_that_json_has_no_schema_for_does_not_keep_a_function_from_running(bench: Bench) -> None:
+    source = PLAIN.replace("api_key: str", "on_error: __import__('typing').Callable = print")
+    function = bench.function(source, id="callable")
+    manifest = await bench.executor.load(function)
+    assert manifest.valves_schema is not None
+    assert manifest.valves_schema["properties"]["limit"] == {"default": 3, "title": "Limit", "type": "integer"}
+    assert await bench.call(function) == "still here"
+
+
 async def test_the_schema_of_a_revision_that_cannot_go_live(bench: Bench) -> None:
     for n, values in enumerate(({}, {"api_key": {"env": "GONE"}}, {"limit": "many"}, {"api_key": {"secret": "x"}})):
         function = bench.function(PLAIN, id=f"never_live_{n}", valves=values)

@@ -36,8 +36,23 @@ def schema_of(cls: Any) -> dict[str, Any] | None:
     """The JSON schema of a Valves class, or None where there is none."""
     if not is_model(cls):
         return None
-    schema: dict[str, Any] = cls.model_json_schema()
+    try:
+        schema: dict[str, Any] = cls.model_json_schema()
+    except Exception:  # a field of a type that JSON has no schema for must not keep the function from running
+        schema = cls.model_json_schema(schema_generator=_lenient())
     return schema
+
+
+def _lenient() -> type:
+    from pydantic.json_schema import GenerateJsonSchema  # an environment may lack it; the class is one of pydantic's
+
+    class Lenient(GenerateJsonSchema):
+        """Says nothing about what JSON cannot hold."""
+
+        def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+            return {}
+
+    return Lenient
 
 
 def without_null(values: Mapping[str, Any]) -> dict[str, Any]:
