@@ -438,6 +438,12 @@ class FunctionRow:
     rivals: tuple[str, ...] = ()
 
 
+#: What a user may: everything, what functions allow, or nothing before an admin has accepted them.
+Role = Literal["admin", "user", "pending"]
+#: The most that somebody may get by way of a chat server.
+Ceiling = Literal["admin", "user"]
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """Someone who calls."""
@@ -445,7 +451,7 @@ class User:
     id: str
     name: str
     email: str
-    role: Literal["admin", "user", "pending"]
+    role: Role
 
     @property
     def is_admin(self) -> bool:

@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from fnsync.store.state import State
+from tests import databases
 
 ADMIN_TOKEN = "test-admin-token"
 START_S = 60.0
@@ -191,6 +192,21 @@ class Server:
             self.process.kill()
             self.process.wait()
             pytest.fail(f"the server did not stop within {timeout_s:g} s\n{self.log()[-3000:]}", pytrace=False)
+
+
+@pytest.fixture(params=databases.KINDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty state database, of each kind."""
+    with databases.database(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def any_state(database_url: str) -> Iterator[State]:
+    """An empty state, on each kind of database."""
+    state = State.open(database_url)
+    yield state
+    state.close()
 
 
 @pytest.fixture

@@ -1,18 +1,24 @@
-"""State: users and tokens survive, their secrets are not stored, several processes share one database."""
+"""State: how it is opened and upgraded, that it survives, and that several processes share one database."""
 
 import os
-import re
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic.operations import Operations
+from sqlalchemy import MetaData
 
-from fnsync.errors import Conflict, Invalid, NotFound, StoreError
-from fnsync.store.state import ADMIN, HEAD, State, digest
+from fnsync.errors import StoreError
+from fnsync.model import User
+from fnsync.store.database import Database
+from fnsync.store.state import ADMIN, HEAD, Account, State, Token, digest
+from tests.conftest import wait_for
 
 
 @pytest.fixture
@@ -34,51 +40,97 @@ def python(code: str, *arguments: str) -> str:
     ).stdout.strip()
 
 
-def test_users_are_kept_over_a_restart(state: State, path: Path) -> None:
-    ada = state.add_user(name=" Ada ", email="Ada@Example.org")
-    assert (ada.name, ada.email, ada.role) == ("Ada", "ada@example.org", "user")
-    assert state.ensure_admin() == state.ensure_admin() == ADMIN
+def test_what_it_holds_is_kept_over_a_restart(database_url: str) -> None:
+    state = State.open(database_url)
+    ada = state.add_user(name="Ada", email="ada@example.org")
+    token, _ = state.add_token(ada.id, "chat", ceiling="admin")
+    state.set_user_valves(ada.id, "translate", "gAAAAAB")
+    state.set_note("renames", "4f1c22ab")
     state.close()
-    again = State.open(f"sqlite:///{path}")
+
+    again = State.open(database_url)
     assert again.users() == [ada, ADMIN]
-    assert (again.user(ada.id), again.user("nobody")) == (ada, None)
+    assert again.tokens() == [token]
+    assert again.user_valves(ada.id, "translate") == "gAAAAAB"
+    assert again.note("renames") == "4f1c22ab"
     again.close()
 
 
-def test_an_address_can_be_used_once(state: State) -> None:
-    state.add_user(name="Ada", email="ada@example.org")
-    with pytest.raises(Conflict, match=r"ada@example\.org"):
-        state.add_user(name="Ada", email="ADA@example.org")
-    with pytest.raises(Invalid):
-        state.add_user(name="Ada", email="ada")
+def test_a_database_of_the_first_schema_is_upgraded_with_all_it_holds(database_url: str) -> None:
+    old = Database(database_url, head="0001")
+    tables = MetaData()
+    with old.writing() as connection:
+        tables.reflect(connection)
+        users = [
+            {"id": f"id-{number}", "name": "N", "email": f"{number}@example.org", "role": "admin", "created_at": number}
+            for number in range(50)
+        ]
+        tokens = [
+            {
+                "id": f"{number:08x}",
+                "user_id": f"id-{number % 50}",
+                "label": "old",
+                "digest": digest(str(number)),
+                "created_at": number,
+                "last_used_at": number or None,
+            }
+            for number in range(100)
+        ]
+        connection.execute(tables.tables["users"].insert(), users)
+        connection.execute(tables.tables["tokens"].insert(), tokens)
+    old.close()
+
+    state = State.open(database_url)
+    kept = {account.user.id: account for account in state.accounts()}
+    assert kept.pop("admin").user == ADMIN
+    assert len(kept) == 50 and {account.origin for account in kept.values()} == {"local"}
+    assert kept["id-7"] == Account(User("id-7", "N", "7@example.org", "admin"), "local", 7)
+    assert len(state.tokens()) == 100 and {token.ceiling for token in state.tokens()} == {None}
+    assert state.tokens("id-7")[0] == Token("00000007", "id-7", "old", digest("7"), 7, 7)
+    state.remove_user("id-7")
+    assert len(state.tokens()) == 98, "tokens still go with their user"
+    state.close()
 
 
-def test_a_tokens_text_is_nowhere_in_the_database(state: State, path: Path) -> None:
-    state.ensure_admin()
-    token, text = state.add_token("admin", "laptop")
-    assert re.fullmatch(r"fns_[0-9a-f]{8}_[A-Za-z0-9_-]{43}", text)
-    assert text.split("_", 2)[1] == token.id and token.digest == digest(text)
-    assert state.tokens() == [token]
-    secret = text.split("_", 2)[2].encode()
-    assert not any(secret in file.read_bytes() for file in path.parent.iterdir())
+def test_an_upgrade_that_is_cut_short_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'state.sqlite3'}"
+    Database(url, head="0001").close()
+    with closing(sqlite3.connect(tmp_path / "state.sqlite3")) as connection, connection:
+        connection.execute("INSERT INTO users VALUES ('1', 'Ada', 'ada@example.org', 'user', 1)")
+        connection.execute("INSERT INTO tokens VALUES ('00000001', '1', 'old', 'd', 1, NULL)")
+    create_index = Operations.create_index
+
+    def fail(self: Operations, name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "ix_user_valves_function":
+            raise StoreError("the disk is full")
+        return create_index(self, name, *arguments, **options)
+
+    monkeypatch.setattr(Operations, "create_index", fail)
+    with pytest.raises(StoreError, match="full"):
+        State.open(url)
+    monkeypatch.undo()
+
+    state = State.open(url)
+    assert [user.id for user in state.users()] == ["1", "admin"]
+    assert [token.user_id for token in state.tokens()] == ["1"]
+    state.close()
 
 
-def test_a_revoked_token_is_gone(state: State) -> None:
-    state.ensure_admin()
-    token, _ = state.add_token("admin", "laptop")
-    assert state.revoke(token.id) is True
-    assert state.revoke(token.id) is False
-    assert state.tokens() == []
-
-
-def test_a_token_needs_a_user(state: State) -> None:
-    with pytest.raises(NotFound, match="nobody"):
-        state.add_token("nobody", "laptop")
+def test_two_servers_on_one_database_see_each_others_changes(database_url: str) -> None:
+    here, there = State.open(database_url), State.open(database_url)
+    before = here.generation()
+    ada = there.add_user(name="Ada", email="ada@example.org")
+    wait_for("the other one's change", lambda: here.generation() > before, 3)
+    before = here.generation()
+    here.set_role(ada.id, "admin")
+    assert here.generation() > before, "its own change shows at once"
+    here.close()
+    there.close()
 
 
 def test_the_generation_grows_with_changes_here_and_in_another_process(state: State, path: Path) -> None:
     seen = [state.generation()]
-    state.ensure_admin()
+    state.add_user(email="ada@example.org")
     seen.append(state.generation())
     token, _ = state.add_token("admin", "here")
     seen.append(state.generation())
@@ -109,7 +161,7 @@ def test_opening_at_head_loads_neither_sqlalchemy_nor_alembic(state: State, path
     assert python(code, f"sqlite:///{path}") == "False False"
 
 
-def test_the_newest_migration_is_head_and_makes_the_tables_the_queries_use(state: State) -> None:
+def test_the_newest_migration_is_head_and_makes_the_tables_the_queries_use(any_state: State) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -118,9 +170,7 @@ def test_the_newest_migration_is_head_and_makes_the_tables_the_queries_use(state
 
     scripts = ScriptDirectory(str(Path(database.__file__).parent / "migrations"))
     assert scripts.get_heads() == [HEAD]
-    state.warm()
-    assert state._database is not None
-    with state._database.reading() as connection:
+    with any_state._reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
 
 

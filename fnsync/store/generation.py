@@ -23,6 +23,9 @@ class Generation(Protocol):
     def value(self) -> int:
         """The number. Raises StoreError."""
 
+    def expire(self) -> None:
+        """Have the next value be a new one, since something was written here."""
+
     def close(self) -> None:
         """Give back what asking needs."""
 
@@ -45,6 +48,9 @@ class FileGeneration:
                 self._version = version
         return self._value
 
+    def expire(self) -> None:
+        """The file itself tells."""
+
     def close(self) -> None:
         self._connection.close()
 
@@ -66,6 +72,9 @@ class ServerGeneration:
                 self._value = int(connection.execute(tables.generation.select()).one().value)
             self._asked_at = now
         return self._value
+
+    def expire(self) -> None:
+        self._asked_at = -GENERATION_AGE_S
 
     def close(self) -> None:
         """The connections are the database's."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from fnsync.errors import StoreError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from fnsync.store.database import Database
 
 #: Revision of the newest migration in `migrations/versions`.
-HEAD = "0001"
+HEAD = "0002"
 
 
 class Opened:
@@ -61,10 +62,10 @@ class Opened:
             generation.close()
 
     def generation(self) -> int:
-        """A number that grows with each change of users or tokens, also by another process.
+        """A number that grows with each change of users, tokens or user valves, also by another process.
 
-        Cheap enough for every request: some microseconds with SQLite; with PostgreSQL it is asked at most once
-        a second.
+        Cheap enough for every request: some microseconds with SQLite; with PostgreSQL what other processes changed
+        is asked for at most once a second.
         """
         with self._lock:
             self._check_open()
@@ -80,9 +81,14 @@ class Opened:
         """A connection that sees one moment."""
         return self._connected().reading()
 
-    def _writing(self) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
         """A transaction that is committed at the end."""
-        return self._connected().writing()
+        with self._connected().writing() as connection:
+            yield connection
+        with self._lock:
+            if self._generation is not None:
+                self._generation.expire()
 
     def _connected(self) -> Database:
         with self._lock:
