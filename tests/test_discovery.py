@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fnsync.places import is_noise
 from fnsync.source.discovery import scan, walk
-from fnsync.source.ignoring import is_noise
 
 
 def make(root: Path, *paths: str) -> Path:

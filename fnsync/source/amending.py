@@ -13,9 +13,10 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
+from fnsync import yamltext
 from fnsync.errors import SourceError
-from fnsync.model import Problem
-from fnsync.source import settings, yamltext
+from fnsync.model import REFERENCES, Problem
+from fnsync.source import settings
 
 #: Settings that are mappings of names of the function's own; they change name by name.
 _BY_NAME = frozenset({"valves", "meta"})
@@ -136,7 +137,7 @@ def _node(value: Any) -> Any:
         return _text(value)
     if isinstance(value, Mapping):
         node = CommentedMap((_text(str(key)), _node(item)) for key, item in value.items())
-        if not value or (len(value) == 1 and set(value) <= {*settings.REFERENCES}):
+        if not value or (len(value) == 1 and set(value) <= {*REFERENCES}):
             node.fa.set_flow_style()
         return node
     if isinstance(value, list | tuple):

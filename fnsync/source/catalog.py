@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from fnsync.model import FunctionId, Problem, Unit
+from fnsync.places import MAIN, enclosing, is_noise, is_source
 from fnsync.source import files, ignoring
-from fnsync.source.discovery import MAIN, Listing, bad_id, enclosing, function_folders, is_source, walk
+from fnsync.source.discovery import Listing, bad_id, function_folders, walk
 from fnsync.source.ignoring import Ignores
 from fnsync.source.reading import Reader, Reading
 from fnsync.source.tree import Tree
@@ -103,7 +104,7 @@ class Catalog:
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if parts and parts[-1] == ignoring.NAME:
             parts = parts[:-1]
-        if any(map(ignoring.is_noise, parts)):
+        if any(map(is_noise, parts)):
             return
         real = "/".join(parts)
         yield real

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fnsync.errors import SourceError
 from fnsync.model import FileStamp, FunctionId, Problem
+from fnsync.places import MAIN, enclosing, is_noise, is_source
 from fnsync.source import files
-from fnsync.source.ignoring import Chain, Ignores, is_ignored, is_noise
+from fnsync.source.ignoring import Chain, Ignores, is_ignored
 
 #: Longest id, in bytes of UTF-8; file names made of it must stay below the 255 that file systems take.
 MAX_ID_BYTES = 200
-
-MAIN = "main.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +47,6 @@ def scan(root: Path) -> Scan:
 
 
 # ---- what is a function ----------------------------------------------------------------------------------
-
-
-def is_source(path: str, is_function_folder: Callable[[str], bool]) -> bool:
-    """Whether a file is the source of a function, its id aside.
-
-    What lies in a folder with a `main.py` belongs to that function; the outermost such folder counts. What
-    begins with `_`, or lies in a folder that does, is shared.
-    """
-    folder, _, name = path.rpartition("/")
-    if not name.endswith(".py") or name.startswith("_"):
-        return False
-    for around in enclosing(path):
-        if around.rpartition("/")[2].startswith("_"):
-            return False
-        if is_function_folder(around):
-            return around == folder and name == MAIN
-    return True
-
-
-def enclosing(path: str) -> Iterable[str]:
-    """The folders a path lies in, from the top down, without the root."""
-    end = path.find("/")
-    while end >= 0:
-        yield path[:end]
-        end = path.find("/", end + 1)
 
 
 def function_folders(listing: Listing) -> Callable[[str], bool]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from fnsync import yamltext
 from fnsync.errors import SourceError
 from fnsync.model import Frontmatter, Problem
 from fnsync.source import requirements as requirement_lists
-from fnsync.source import yamltext
 from fnsync.source.requirements import RequirementError
 
 #: The first docstring's opening line; `rest` is what follows the quotes.

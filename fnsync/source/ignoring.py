@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,6 @@ from fnsync.source import files
 NAME = ".fnsyncignore"
 
 _LIMIT_BYTES = 256 * 1024
-
-#: Hidden; Python's caches; editors' swap, backup and temporary files; what git and patch leave behind.
-_NEVER = re.compile(
-    r"""\..* | __pycache__ | .*\.py[co]
-    | .*~ | \#.*\# | .*\.sw[a-px] | 4913 | .*\.tmp | .*\.bak | .*___jb_(tmp|old)___ | .*\.orig | .*\.rej""",
-    re.VERBOSE | re.DOTALL,
-)
-
-
-def is_noise(name: str) -> bool:
-    """Whether a file or folder of that name never counts."""
-    return _NEVER.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from fnsync.errors import SourceError
 from fnsync.model import FileStamp, Frontmatter, FunctionId, Inspection, Part, Problem, Settings, Unit
+from fnsync.places import MAIN
 from fnsync.source import files, frontmatter, imports, inspection, revisions, settings, sharing, syntax
 from fnsync.source.decoding import decode
-from fnsync.source.discovery import MAIN, bad_id, id_of, walk
+from fnsync.source.discovery import bad_id, id_of, walk
 from fnsync.source.ignoring import Ignores
 from fnsync.source.imports import Imported
 

@@ -6,12 +6,11 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from fnsync import units
+from fnsync import units, yamltext
 from fnsync.config import VARIABLE_PREFIX
 from fnsync.errors import SourceError
 from fnsync.model import REFERENCES, Access, LimitOverrides, Permissions, Problem, Settings
-from fnsync.source import yamltext
-from fnsync.source.yamltext import Value
+from fnsync.yamltext import Value
 
 SettingsError = SourceError
 

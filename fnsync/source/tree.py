@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from fnsync.model import FileStamp, Problem
-from fnsync.source.discovery import Listing, enclosing
+from fnsync.places import enclosing
+from fnsync.source.discovery import Listing
 
 _T = TypeVar("_T")
 
