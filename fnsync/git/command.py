@@ -12,8 +12,11 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
+from typing import IO, cast
 
 from fnsync.errors import FnsyncError, NotWritable, RepositoryError
 
@@ -115,34 +118,102 @@ def attempt(
 
 def fields(folder: Path, *arguments: str) -> Iterator[bytes]:
     """Run git and yield what stands between the NULs of its output, as it comes. Raises RepositoryError."""
-    with tempfile.TemporaryFile() as said:  # a pipe that nobody reads meanwhile would hold git up when it is full
+    with _Running(folder, arguments, subprocess.DEVNULL) as git:
+        rest = b""
+        while piece := git.output.read1(PIECE_BYTES):
+            *whole, rest = (rest + piece).split(b"\0")
+            yield from whole
+        if rest:
+            yield rest
+        git.end()
+
+
+@contextmanager
+def conversation(folder: Path, *arguments: str) -> Iterator[Conversation]:
+    """Run a git that answers what it is asked, as long as the block lasts. Raises RepositoryError."""
+    with _Running(folder, arguments, subprocess.PIPE) as git:
+        yield Conversation(git)
+
+
+class Conversation:
+    """A git that answers line by line. Every method raises RepositoryError when it has ended."""
+
+    def __init__(self, git: _Running) -> None:
+        """Use `conversation`."""
+        self._git = git
+
+    def ask(self, line: bytes) -> bytes:
+        """Send a line; returns the first line of the answer, without its end."""
         try:
-            process = subprocess.Popen(
+            self._git.input.write(line + b"\n")
+            self._git.input.flush()
+        except BrokenPipeError:
+            raise self._git.failure() from None
+        answer = self._git.output.readline()
+        if not answer.endswith(b"\n"):
+            raise self._git.failure()
+        return answer[:-1]
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes of the answer."""
+        data = self._git.output.read(size)
+        if len(data) < size:
+            raise self._git.failure()
+        return data
+
+
+class _Running:
+    """A git process; it ends with the block."""
+
+    def __init__(self, folder: Path, arguments: tuple[str, ...], stdin: int) -> None:
+        self._folder = folder
+        self._arguments = arguments
+        # A pipe that nobody reads meanwhile would hold git up when it is full.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of the block
+        try:
+            self._process = subprocess.Popen(
                 _line(folder, arguments, _OPTIONS),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=self._said,
                 env=_environment(),
             )
         except OSError as exc:
+            self._said.close()
             raise _not_started(folder, exc) from exc
-        assert process.stdout is not None
-        try:
-            rest = b""
-            while piece := process.stdout.read(PIECE_BYTES):
-                *whole, rest = (rest + piece).split(b"\0")
-                yield from whole
-            if rest:
-                yield rest
-            if process.wait():
-                said.seek(0)
-                text = said.read(SAID_BYTES).decode(errors="replace").strip()
-                raise failure(folder, arguments, Done(process.returncode, b"", text))
-        finally:
-            if process.poll() is None:  # the caller wants no more
-                process.kill()
-            process.stdout.close()
-            process.wait()
+
+    @property
+    def input(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    @property
+    def output(self) -> BufferedReader:
+        return cast(BufferedReader, self._process.stdout)
+
+    def end(self) -> None:
+        """Wait until it ends by itself. Raises RepositoryError if it failed."""
+        if self._process.wait():
+            raise self.failure()
+
+    def failure(self) -> FnsyncError:
+        code = self._process.wait()
+        self._said.seek(0)
+        text = self._said.read(SAID_BYTES).decode(errors="replace").strip()
+        return failure(self._folder, self._arguments, Done(code, b"", text))
+
+    def __enter__(self) -> _Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:  # the caller wants no more
+            self._process.kill()
+        self._process.wait()
+        self.output.close()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+        self._said.close()
 
 
 def _line(folder: Path, arguments: tuple[str, ...], options: tuple[str, ...]) -> list[str]:
