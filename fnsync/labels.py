@@ -10,6 +10,8 @@ import msgspec
 
 from fnsync import yamltext
 
+#: A settings file has at most so many.
+MAX_BYTES = 256 * 1024
 #: One of them is in every text that says a name or a meta: as a word, or as an escape of its letters.
 _SIGNS = (b"name", b"meta", b"\\")
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NewType
 FunctionId = NewType("FunctionId", str)
 #: Content hash (64 hex digits) over everything a function consists of; settings are not part of it.
 Revision = NewType("Revision", str)
-#: Full hash of a git commit (40 hex digits).
+#: Full hash of a git commit (40 hex digits, or 64).
 CommitId = NewType("CommitId", str)
 
 
@@ -400,13 +400,18 @@ class LiveFunction:
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """What git knows of a path: its first and last commit. Times in seconds since the epoch."""
+    """What git knows of a function. Times in seconds since the epoch."""
 
+    #: When its source file was created.
     created_at: int
+    #: When any of its files was changed last, shared modules and settings too.
     updated_at: int
+    #: The commit of that change.
     commit: CommitId
-    #: The user id in the commit's trailer, else the author's e-mail address.
+    #: Who created its source file: the user id in the commit's trailer, else the author's e-mail address.
     user_id: str
+    #: The commit that made the function what it is: its source, the files beside it, its name and meta.
+    version: CommitId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,9 +438,12 @@ class FunctionRow:
     error: Problem | None
     #: Where the function comes from: `local`, or a source's name.
     source: str
+    #: The last one that touched any of its files; None: git does not know it.
     commit: CommitId | None
     #: The other paths that claim the id.
     rivals: tuple[str, ...] = ()
+    #: The commit that made the function what it is.
+    version: CommitId | None = None
 
 
 #: What a user may: everything, what functions allow, or nothing before an admin has accepted them.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from fnsync.git.traces import Change, Touches, Trace
 from fnsync.model import (
     FunctionRow,
     GoodRevision,
@@ -187,16 +188,39 @@ def good_of(live: LiveFunction) -> GoodRevision:
     )
 
 
-def touch_of(unit: Unit, touches: Mapping[str, Touch]) -> Touch | None:
-    """First and last commit over all files of a function, its settings included."""
-    paths = [part.path for part in unit.parts] or [unit.path]
-    if unit.settings_path is not None:
-        paths.append(unit.settings_path)
-    found = [touches[path] for path in paths if path in touches]
-    if not found:
+def touch_of(unit: Unit, touches: Touches, before: Touch | None = None) -> Touch | None:
+    """What git knows of a function; None: its source is in no commit.
+
+    `before` is what was known without `touches`, if those begin later than the function.
+    """
+    if before is None and unit.path not in touches.traces:
         return None
-    last = max(found, key=lambda touch: touch.updated_at)
-    return replace(last, created_at=min(touch.created_at for touch in found))
+    source = touches.traces.get(unit.path, Trace())
+    last = _last_change(unit, touches)
+    if last is None:
+        known = before
+    elif before is None:
+        known = Touch(last.at, last.at, last.commit, last.user_id)
+    else:
+        known = replace(before, updated_at=last.at, commit=last.commit)
+    if known is None:
+        return None
+    if source.updated is not None and source.updated[0] == known.commit:
+        known = replace(known, updated_at=source.updated[1])
+    return replace(
+        known,
+        created_at=known.created_at if source.created_at is None else source.created_at,
+        user_id=source.user_id or known.user_id,
+        version=touches.versions.get(unit.path) or known.version,
+    )
+
+
+def _last_change(unit: Unit, touches: Touches) -> Change | None:
+    """The last change to any file of a function, of those that are there and those that were removed."""
+    paths = {unit.path, *(part.path for part in unit.parts), *([unit.settings_path] if unit.settings_path else [])}
+    changes = [trace.last for path in paths if (trace := touches.traces.get(path)) and trace.last]
+    changes += [touches.removals[unit.path]] if unit.path in touches.removals else []
+    return max(changes, key=lambda change: change.order, default=None)
 
 
 def modified_at(unit: Unit) -> int:
@@ -236,6 +260,7 @@ def row_of(standing: Standing, content: str, touch: Touch | None, active: bool) 
         source=LOCAL,
         commit=touch.commit if touch else None,
         rivals=standing.rivals,
+        version=touch.version if touch else None,
     )
 
 

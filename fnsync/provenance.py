@@ -1,44 +1,68 @@
-"""What git says of each function: created, updated, by whom, in which commit."""
+"""What git says of each function: created, updated, by whom, in which commit, and its version."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from fnsync.git.history import touches
+from fnsync.git.traces import Made, Touches, carried_on
 from fnsync.git.worktree import WorkTree
-from fnsync.model import CommitId, FunctionId, FunctionRow, Touch, Unit
+from fnsync.model import CommitId, FunctionRow, Touch, Unit
 from fnsync.plan import touch_of
 
 
 class Provenance:
-    """Kept in step with HEAD; until git was asked, what the index remembers."""
+    """Kept in step with HEAD; until git was asked, what the index remembers, and the commits made since."""
 
     def __init__(self, worktree: WorkTree | None, root: Path) -> None:
         #: The commit that `touch` speaks of; None: none yet.
         self.head: CommitId | None = None
         self._worktree = worktree
         self._root = root
-        self._touches: Mapping[str, Touch] | None = None
-        self._remembered: dict[FunctionId, Touch] = {}
+        #: None: git was not asked yet.
+        self._touches: Touches | None = None
+        #: By source, until then.
+        self._remembered: dict[str, Touch] = {}
+        self._since = Touches()
+        #: What was committed while git is asked.
+        self._meanwhile: list[Made] = []
         self._outdated = False
+        self._turn = asyncio.Lock()
 
     def restore(self, rows: Iterable[FunctionRow], head: str | None) -> None:
         """Begin with the index's columns, which were computed at `head`."""
         self.head = CommitId(head) if head else None
         for row in rows:
             if row.commit is not None:
-                self._remembered[row.id] = Touch(row.created_at, row.updated_at, row.commit, row.user_id)
+                touch = Touch(row.created_at, row.updated_at, row.commit, row.user_id, row.version)
+                self._remembered[row.path] = touch
 
     def touch(self, unit: Unit) -> Touch | None:
-        """First and last commit of a function; None for files that git does not know."""
+        """What git knows of a function; None for files that git does not know."""
         if self._touches is None:
-            return self._remembered.get(unit.id)
+            return touch_of(unit, self._since, self._remembered.get(unit.path))
         return touch_of(unit, self._touches)
 
+    def committed(self, made: Made) -> None:
+        """Take a commit that the server has just made, so that `touch` tells of it without asking git.
+
+        If HEAD was not where it was expected, because somebody else committed in between, the next `refresh`
+        finds both commits.
+        """
+        self._meanwhile.append(made)
+        if self._touches is None:
+            self._since = carried_on(self._since, made, self._remembered)
+            for path in made.removed:
+                self._remembered.pop(path, None)
+        else:
+            self._touches = carried_on(self._touches, made)
+        if made.parent == self.head:
+            self.head = made.commit
+
     def files_changed(self) -> None:
-        """What the index remembers goes by id, and may be of another file now: the next refresh asks git."""
+        """What the index remembers may not be of the files that are there now: the next refresh asks git."""
         self._outdated = self._touches is None
 
     async def refresh(self) -> bool:
@@ -46,11 +70,15 @@ class Provenance:
         worktree = self._worktree
         if worktree is None:
             return False
-        head = worktree.head()
-        if head == self.head and not self._outdated:
-            return False
-        self._outdated = False
-        since = self.head if self._touches is not None else None
-        self._touches = await asyncio.to_thread(touches, worktree, self._root, since, self._touches or {})
-        self.head = head
-        return True
+        async with self._turn:
+            head = worktree.head()
+            if head == self.head and not self._outdated:
+                return False
+            self._meanwhile.clear()
+            found = await asyncio.to_thread(touches, worktree, self._root, self._touches)
+            for made in self._meanwhile:
+                if made.parent == found.head:  # else git told of it already, or the next look will
+                    found = carried_on(found, made)
+            self._touches, self.head = found, found.head
+            self._outdated = False
+            return True

@@ -86,6 +86,7 @@ def make_row(id: str = "translate", **given: Any) -> FunctionRow:
         error=None,
         source="local",
         commit=CommitId("d" * 40),
+        version=CommitId("e" * 40),
     )
     return replace(row, **given)
 

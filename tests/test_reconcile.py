@@ -476,13 +476,20 @@ def test_git_columns_follow_the_commits() -> None:
         p.worktree = WorkTree.ensure(p.root)
         await p.restart()
         row = await p.row_when("a", lambda row: row.commit is not None)
-        assert row.commit == git("rev-parse", "HEAD") and row.user_id == "ada@example.org"
+        assert row.version == row.commit == git("rev-parse", "HEAD") and row.user_id == "ada@example.org"
         first = row.created_at
         await p.save("a.py", says("two"))
         git("commit", "-qam", "second")
         row = await p.row_when("a", lambda row: row.commit == git("rev-parse", "HEAD"))
         assert row.created_at == first
-        assert p.registry.world.functions[FunctionId("a")].commit == row.commit
+        assert p.registry.world.functions[FunctionId("a")].commit == row.version == row.commit
+        await p.save("a.yaml", "limits: {timeout: 3s}\n")
+        git("add", "-A")
+        git("commit", "-qm", "third")
+        row = await p.row_when("a", lambda row: row.commit == git("rev-parse", "HEAD"))
+        assert row.version == git("rev-parse", "HEAD~1"), "a limit is no part of what the function is"
+        await p.restart()
+        assert p.row("a") == row, "what the index remembers"
         await p.restart(without_index=True)
         assert (await p.row_when("a", lambda row: row.commit is not None)) == row
 

@@ -48,6 +48,10 @@ class WorkTree:
         """The functions folder for git commands; it may be named like a pattern."""
         return f":(literal){self.prefix}"
 
+    def spec(self, path: str) -> str:
+        """A path from the functions folder for git commands."""
+        return f":(literal){self.outside(path)}"
+
     @classmethod
     def ensure(cls, functions: Path, project: Path | None = None) -> WorkTree:
         """The working tree around `functions`; if there is none, one is made in `project` (default: its parent).
@@ -124,9 +128,13 @@ class WorkTree:
         """A path from `root` as one from the functions folder."""
         return path if self.prefix == "." else path.removeprefix(self.prefix + "/")
 
-    def relative(self, path: str) -> str:
+    def outside(self, path: str) -> str:
         """A path from the functions folder as one from `root`."""
         return path if self.prefix == "." else f"{self.prefix}/{path}"
+
+    def of(self, functions: Path) -> WorkTree:
+        """The same working tree, seen from where `functions` leads now; it may be a link that was turned."""
+        return WorkTree(self.root, functions.resolve())
 
     @property
     def git_folder(self) -> Path:

@@ -1,0 +1,31 @@
+"""Whether a change to a settings file is one of the function's name or meta."""
+
+from __future__ import annotations
+
+from fnsync import labels
+from fnsync.git.blobs import Blobs
+from fnsync.git.log import Delta
+from fnsync.places import settings_of
+
+
+class Labelling:
+    """Reads settings files as they were; each content once."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._keys: dict[str | None, bytes] = {None: labels.Labels().key}
+
+    def counts(self, path: str, source: str, delta: Delta) -> bool:
+        """Whether a change to one of a function's files changed what the function is. Raises RepositoryError."""
+        if path != settings_of(source):
+            return delta.alters
+        return delta.before != delta.after and self.key(delta.before) != self.key(delta.after)
+
+    def key(self, id: str | None) -> bytes:
+        """Equal for blobs with equal name and meta; None: there is no settings file. Raises RepositoryError."""
+        key = self._keys.get(id)
+        if key is None:
+            assert id is not None
+            data = self._blobs.read(id, labels.MAX_BYTES)
+            key = self._keys[id] = labels.read(data or b"").key
+        return key

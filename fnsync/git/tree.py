@@ -1,0 +1,38 @@
+"""What lies in the functions folder at a commit."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from fnsync.git import command
+from fnsync.git.worktree import WorkTree
+from fnsync.model import CommitId
+from fnsync.places import MAIN, is_source
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A file, or a symbolic link, whose content is where it leads."""
+
+    id: str
+    is_link: bool = False
+
+
+def files(scope: WorkTree, commit: CommitId, path: str | None = None) -> dict[str, Leaf]:
+    """The files at `path` and below it, by path from the functions folder. Raises RepositoryError."""
+    where = scope.prefix if path is None else scope.outside(path)
+    _, output = command.run(scope.root, "ls-tree", "-r", "-z", commit, "--", where)
+    found = {}
+    for entry in output.split(b"\0"):
+        if entry:
+            about, _, name = entry.partition(b"\t")
+            mode, kind, id = about.decode().split()
+            if kind == "blob":
+                found[scope.inside(os.fsdecode(name))] = Leaf(id, mode == "120000")
+    return found
+
+
+def is_function(path: str, found: dict[str, Leaf]) -> bool:
+    """Whether a path is the source of a function, among all files of the folder."""
+    return path in found and is_source(path, lambda folder: f"{folder}/{MAIN}" in found)
