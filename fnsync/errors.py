@@ -3,7 +3,8 @@
     FnsyncError
     ├── Invalid                  400   what the caller sent
     │   ├── CommitRefused              a git hook does not let the edit through
-    │   └── InvalidValves              values that do not fit the function's class; carries the misfits
+    │   ├── InvalidValves              values that do not fit the function's class; carries the misfits
+    │   └── ContentRefused             a source that does not load; carries the problem
     ├── Unauthorized             401   missing, unknown or insufficient credentials
     ├── NotFound                 404
     │   ├── UnknownModel
@@ -85,6 +86,14 @@ class InvalidValves(Invalid):
         param = misfits[0].field if misfits else None
         super().__init__(f"{about}: {found}" if about else found, param=param, hint=hint)
         self.misfits = misfits
+
+
+class ContentRefused(Invalid):
+    code = "content_refused"
+
+    def __init__(self, message: str, problem: Problem, *, hint: str | None = None) -> None:
+        super().__init__(message, param="content", hint=hint or problem.hint)
+        self.problem = problem
 
 
 class Unauthorized(FnsyncError):

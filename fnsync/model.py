@@ -453,6 +453,23 @@ Ceiling = Literal["admin", "user"]
 
 
 @dataclass(frozen=True, slots=True)
+class RowSummary:
+    """A row without its source text, for lists."""
+
+    version: str | None
+    id: FunctionId
+    user_id: str
+    type: str | None
+    name: str
+    #: JSON that is only passed on.
+    meta: Any
+    is_active: bool
+    is_global: bool
+    updated_at: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """Someone who calls."""
 

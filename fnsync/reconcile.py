@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from fnsync.errors import FnsyncError, LoadFailed, RepositoryError, SourceError
+from fnsync.git.traces import Made
 from fnsync.indexing import HEAD_NOTE, IndexWriter
 from fnsync.model import FunctionId, FunctionRow, GoodRevision, Limits, LiveFunction, Problem, Revision, Unit
 from fnsync.periodic import every
@@ -181,6 +182,29 @@ class Reconciler:
             outcome.changed = _told(paths, changes)
             loads = self._take(changes, changes.ids | lost, outcome, lost)
         self._spawn(self._finish(loads, outcome))
+
+    async def settle(self, paths: Collection[str], ids: Collection[FunctionId]) -> None:
+        """Look at `paths`, and return when what changed there, and `ids`, answer calls or have failed, and the index
+        holds it."""
+        outcome = Outcome()
+        async with self._turn:
+            changes = await asyncio.to_thread(self._catalog.refresh, paths)
+            outcome.changed = _told(paths, changes)
+            loads = self._take(changes, changes.ids, outcome)
+            # The watcher may have been faster.
+            loads += [self._loads[id] for id in ids if id in self._loads]
+        await self._finish(loads, outcome)
+        self._writer.functions(ids)
+        await self.flush()
+
+    def committed(self, made: Made) -> None:
+        """The server has made a commit: what is told of its functions needs no look at git."""
+        self._provenance.committed(made)
+
+    def find(self, id: FunctionId) -> Unit | None:
+        """The claim to an id that counts, as its files were last read."""
+        standing = self._standings.get(id)
+        return standing.unit if standing is not None else None
 
     async def _finish(self, loads: Iterable[asyncio.Task[None]], outcome: Outcome) -> None:
         await asyncio.gather(*loads, return_exceptions=True)

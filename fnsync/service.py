@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,8 +16,14 @@ from typing import IO, Any
 import structlog
 
 from fnsync.config import Config
-from fnsync.errors import ConfigError, RepositoryError
+from fnsync.edits.manager import Manager
+from fnsync.edits.writer import Writer
+from fnsync.errors import ConfigError, FnsyncError, RepositoryError
+from fnsync.git.edit import Recovered, TreeEditor
+from fnsync.git.journal import Journal
+from fnsync.git.proposals import Target, clean
 from fnsync.git.worktree import WorkTree
+from fnsync.model import Unit
 from fnsync.provenance import Provenance
 from fnsync.reconcile import Policy, Reconciler
 from fnsync.registry import Registry
@@ -29,6 +36,8 @@ from fnsync.source.snapshots import Snapshots
 from fnsync.status import functions_status, repository_status
 from fnsync.store.index import Index
 from fnsync.store.state import State
+from fnsync.uservalves import UserValves
+from fnsync.vault import Vault
 from fnsync.watch import Watcher
 
 log = structlog.get_logger()
@@ -46,6 +55,8 @@ class Listeners:
     environment: Callable[[EnvironmentState], None] = _nothing
     #: What functions print and log.
     line: Callable[[LogLine], None] = _nothing
+    #: Each step of an edit, as it is reached; called from a thread.
+    step: Callable[[str], None] = _nothing
 
 
 class Service:
@@ -64,8 +75,12 @@ class Service:
         self.version = version("fnsync")
         data = config.data
         self.worktree: WorkTree | None = None
+        self.editor: TreeEditor | None = None
+        #: What became of edits that a crash interrupted.
+        self.recovered: tuple[Recovered, ...] = ()
         self.registry = Registry()
         self.snapshots = Snapshots(data)
+        self.vault = Vault(data, environ)
         requirements = config.policy.requirements
         environments = Environments(
             data / "environments",
@@ -80,9 +95,12 @@ class Service:
             self.snapshots.folder,
             environ,
             ExecutorOptions(data / "scratch", config.runtime.idle_workers),
+            self.vault.decrypt,
         )
         self.executor.logs.on_line = listeners.line
+        self.vault.check()
         self._on_reload = listeners.reload
+        self._on_step = listeners.step
         self._watching: asyncio.Task[None] | None = None
         self._lock: IO[str] | None = None
 
@@ -93,7 +111,8 @@ class Service:
         # First, since its imports take the longest; they run beside all that follows.
         await self.executor.start()
         await asyncio.to_thread(self._open)
-        provenance = Provenance(self.worktree, config.functions)
+        provenance = self._provenance = Provenance(self.worktree, config.functions)
+        policy = Policy(config.limits, config.defaults.active, config.policy.imports.deny)
         self.reconciler = Reconciler(
             root=config.functions,
             catalog=Catalog(config.functions),
@@ -102,9 +121,24 @@ class Service:
             registry=self.registry,
             executor=self.executor,
             provenance=provenance,
-            policy=Policy(config.limits, config.defaults.active, config.policy.imports.deny),
+            policy=policy,
             on_reload=self._on_reload,
         )
+        writer = Writer(
+            root=config.functions,
+            editor=self.editor,
+            staging=config.data / "staging",
+            reconciler=self.reconciler,
+            executor=self.executor,
+            snapshots=self.snapshots,
+            index=self.index,
+            policy=policy,
+            write=config.repository.write,
+            target=Target(config.repository.remote, config.repository.branch, config.data / "proposals"),
+            is_same=self._is_same,
+        )
+        self.user_valves = UserValves(self.state, self.vault)
+        self.manager = Manager(writer, self.reconciler, self.executor, self.index, self.vault, self.user_valves)
         # Watching begins before the first look, so that nothing is missed between the two.
         self.watcher = Watcher(config.functions, locked=self._locked, rescan_s=config.watch.rescan)
         await self.reconciler.start()
@@ -119,8 +153,29 @@ class Service:
         try:
             self.worktree = WorkTree.ensure(self.config.functions, self.config.root)
         except RepositoryError as exc:
-            # Functions are served all the same; only what git would tell of them is missing.
+            # Functions are served all the same; only what git would tell of them is missing, and edits.
             log.warning("repository_unusable", error=str(exc), hint=exc.hint)
+        else:
+            self._recover(self.worktree)
+
+    def _recover(self, worktree: WorkTree) -> None:
+        """Before the files are looked at: complete the edits that a crash interrupted."""
+        data = self.config.data
+        shutil.rmtree(data / "staging", ignore_errors=True)
+        self.editor = TreeEditor(worktree, Journal(data / "edits"), self._on_step)
+        try:
+            clean(worktree, data / "proposals")
+            self.recovered = tuple(self.editor.recover())
+        except FnsyncError as exc:
+            log.warning("edits_not_recovered", error=str(exc), hint=exc.hint)
+        for found in self.recovered:
+            told = log.info if found.problem is None else log.error
+            told("edit_recovered", message=found.message, outcome=found.outcome, problem=found.problem)
+
+    def _is_same(self, unit: Unit, version: str) -> bool:
+        """Whether what a function is on disk is what it was at a version; blocking."""
+        touch = self._provenance.touch(unit)
+        return touch is not None and touch.version is not None and touch.version.startswith(version)
 
     def _locked(self) -> bool:
         return self.worktree is not None and self.worktree.locked()
@@ -166,6 +221,7 @@ class Service:
             "environments": [asdict(state) for state in executor.environments.states()],
             "functions": functions_status(reconciler.standings, executor.healths(), self.config.defaults.active),
             "refused": [asdict(problem) for problem in reconciler.refused],
+            "recovered": [asdict(found) for found in self.recovered],
         }
 
 

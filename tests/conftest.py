@@ -169,13 +169,15 @@ class Server:
 
     # ---- users ----
 
-    def add_token(self, role: Literal["admin", "user", "pending"] = "user", email: str | None = None) -> str:
+    def add_token(
+        self, role: Literal["admin", "user", "pending"] = "user", email: str | None = None, name: str | None = None
+    ) -> str:
         """Make a user with that role, unless there is one of that address, and a token of theirs."""
         email = email or f"{role}@example.org"
         state = State.open(f"sqlite:///{self.data / 'state.sqlite3'}")
         try:
             user = next((user for user in state.users() if user.email == email), None)
-            user = user or state.add_user(name=role.title(), email=email, role=role)
+            user = user or state.add_user(name=name or role.title(), email=email, role=role)
             return state.add_token(user.id, "test")[1]
         finally:
             state.close()

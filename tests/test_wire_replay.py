@@ -18,18 +18,9 @@ import pytest
 import yaml
 
 from tests.conftest import WAIT_S, Project, Server, wait_for
+from tests.recordings import ANY, differences
 
 DATA = Path(__file__).parent / "data" / "wire"
-
-
-class _Anything:
-    """Equal to whatever is there."""
-
-    def __repr__(self) -> str:
-        return "…"
-
-
-ANY: Any = _Anything()
 
 
 @dataclass(frozen=True)
@@ -394,39 +385,6 @@ def replay(replay_server: Server) -> Iterator[Replay]:
 
 
 # ---- the comparison --------------------------------------------------------------------------------------
-
-_PLACEHOLDER = re.compile(r"<(?:uuid|output-id)-\d+>|<(?:epoch|admin-id|user-id|path)>")
-
-
-def differences(expected: Any, actual: Any, place: str = "") -> list[str]:
-    """Return where two JSON values differ; placeholders of the recordings stand for any value of their kind."""
-    if expected is ANY:
-        return []
-    if expected == "<epoch>":
-        return [] if isinstance(actual, int) else [f"{place}: expected seconds, got {actual!r}"]
-    if isinstance(expected, dict) and isinstance(actual, dict):
-        missing = [f"{place}.{key}: missing" for key in expected.keys() - actual.keys()]
-        more = [f"{place}.{key}: not expected: {actual[key]!r}" for key in actual.keys() - expected.keys()]
-        shared = expected.keys() & actual.keys()
-        return missing + more + [d for key in shared for d in differences(expected[key], actual[key], f"{place}.{key}")]
-    if isinstance(expected, list) and isinstance(actual, list):
-        if len(expected) != len(actual):
-            return [f"{place}: {len(expected)} items expected, got {len(actual)}: {actual!r}"]
-        pairs = enumerate(zip(expected, actual, strict=True))
-        return [d for at, (one, other) in pairs for d in differences(one, other, f"{place}[{at}]")]
-    if _is_object(expected) and _is_object(actual):
-        return differences(json.loads(expected), json.loads(actual), place)
-    if isinstance(expected, str) and isinstance(actual, str) and _PLACEHOLDER.search(expected):
-        parts = _PLACEHOLDER.split(expected)
-        pattern = r"[\w-]+".join(map(re.escape, parts))
-        return [] if re.fullmatch(pattern, actual) else [f"{place}: expected {expected!r}, got {actual!r}"]
-    same = expected == actual and type(expected) is type(actual)
-    return [] if same else [f"{place}: expected {expected!r}, got {actual!r}"]
-
-
-def _is_object(value: Any) -> bool:
-    """Whether it is text that a pipe made of an object, to report what it was given."""
-    return isinstance(value, str) and value.startswith('{"') and value.endswith("}") and value.isascii()
 
 
 def events(text: str) -> list[Any]:

@@ -13,16 +13,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fnsync.api import errors
 from fnsync.api.auth import Auth
 from fnsync.api.completions import CompletionsEndpoint
+from fnsync.api.documents import Documents
 from fnsync.api.errors import ClientGone, MethodNotAllowed, Unexpected
 from fnsync.api.exchange import Exchange
+from fnsync.api.functions import FunctionEndpoints
 from fnsync.api.models import ModelEndpoints
 from fnsync.api.operations import Operations
-from fnsync.api.routes import Route, by_path
+from fnsync.api.routes import Route, Who, by_path
 from fnsync.api.tally import Tally
+from fnsync.api.valves import ValvesEndpoints
 from fnsync.chat.completions import Completions
 from fnsync.chat.models import Models
 from fnsync.chat.render import stream_error
 from fnsync.errors import Draining, FnsyncError, NotFound
+from fnsync.model import User
 
 if TYPE_CHECKING:
     from fnsync.service import Service
@@ -50,8 +54,17 @@ class App:
         chat = CompletionsEndpoint(service, self._models, completions, self._tally)
         models = ModelEndpoints(service, self._models)
         operations = Operations(service, self._auth, self._tally)
-        self._routes: tuple[Route, ...] = (*chat.routes(), *models.routes(), *operations.routes())
-        table = by_path(self._routes)
+        functions = FunctionEndpoints(service)
+        valves = ValvesEndpoints(service, functions)
+        routes: tuple[Route, ...] = (
+            *functions.routes(),
+            *valves.routes(),
+            *chat.routes(),
+            *models.routes(),
+            *operations.routes(),
+        )
+        documents = Documents(routes, service.version)
+        table = by_path((*routes, *documents.routes(), *documents.files()))
         #: Addresses without parts that vary, which go first.
         self._exact = {path: methods for path, methods in table.items() if "{" not in path}
         self._varying = [(compile_path(path)[0], methods) for path, methods in table.items() if "{" in path]
@@ -68,10 +81,8 @@ class App:
         """Run the endpoint; nothing leaves here but an answer."""
         try:
             route = self._route(exchange)
-            if route.who == "caller":
-                exchange.caller = await self._auth.caller(exchange.authorization)
-            elif route.who == "admin":
-                exchange.caller = await self._auth.admin(exchange.authorization)
+            if route.who != "anyone":
+                exchange.caller = await self._caller(exchange, route.who)
             await route.endpoint(exchange)
         except FnsyncError as exc:
             await self._failed(exchange, exc)
@@ -85,6 +96,12 @@ class App:
             if exchange.status:
                 raise  # the answer has begun: the connection has to be cut
             await exchange.error(Unexpected(), close=True)
+
+    async def _caller(self, exchange: Exchange, who: Who) -> User:
+        """Who calls. Raises Unauthorized."""
+        if who == "caller" or (who == "manager" and self._service.config.auth.user_functions):
+            return await self._auth.caller(exchange.authorization)
+        return await self._auth.admin(exchange.authorization)
 
     def _route(self, exchange: Exchange) -> Route:
         """The route of a request. Raises NotFound and MethodNotAllowed."""

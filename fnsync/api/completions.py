@@ -21,7 +21,7 @@ from fnsync.api.routes import Answer, Route, prefixed
 from fnsync.api.tally import Tally
 from fnsync.chat import requests
 from fnsync.chat.access import may_use
-from fnsync.chat.completions import Completions, Plain
+from fnsync.chat.completions import JSON, Completions, Plain
 from fnsync.chat.context import CREDENTIAL_HEADERS
 from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
@@ -49,6 +49,7 @@ from fnsync.registry import World
 if TYPE_CHECKING:
     from fnsync.service import Service
 
+EVENT_STREAM = "text/event-stream"
 #: Bodies above this are decoded off the loop.
 LARGE_BODY_BYTES = 1024 * 1024
 #: How many models of a manifold an error names.
@@ -95,7 +96,7 @@ class CompletionsEndpoint:
                 "Answer a chat with a model",
                 "Chat",
                 body=ChatForm,
-                answers={200: Answer(dict[str, Any], "A completion; with `stream: true` an event stream")},
+                answers={200: Answer(None, "A completion; with `stream: true` an event stream", (JSON, EVENT_STREAM))},
                 errors=(
                     UnknownModel,
                     TimeLimit,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FOLLOW_TICK_S = 0.5
 #: How often a log that is followed sends a blank line when it has nothing else to say.
 KEEP_OPEN_S = 15.0
-NDJSON = "application/x-ndjson"
+JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
 GROUP = "Operations"
@@ -93,7 +93,7 @@ class Operations:
                 "anyone",
                 "What Prometheus collects; with any token, and without one from the same machine",
                 GROUP,
-                answers={200: Answer(str, media_type="text/plain")},
+                answers={200: Answer(str, "Metrics", ("text/plain",))},
                 errors=(Unauthorized,),
             ),
             Route(
@@ -113,7 +113,7 @@ class Operations:
                 "What a function printed and logged",
                 "Functions",
                 query=LogQuery,
-                answers={200: Answer(LogLines, "The last lines; with `follow` NDJSON that goes on")},
+                answers={200: Answer(LogLines, "The last lines; with `follow` NDJSON that goes on", (JSON, NDJSON))},
                 errors=(Invalid, UnknownFunction),
             ),
         ]

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
     from fnsync.errors import FnsyncError
 
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 Endpoint = Callable[[Exchange], Awaitable[None]]
-#: Whom a route is for: without a token, with any token, with an admin's.
-Who = Literal["anyone", "caller", "admin"]
+Errors = tuple[type["FnsyncError"], ...]
+#: Whom a route is for: without a token; with any token; with an admin's; with that of an admin or, where users may
+#: have functions of their own, of whoever the endpoint finds to be its owner.
+Who = Literal["anyone", "caller", "admin", "manager"]
 #: What the Functions API is at: the specification's prefix, and Open WebUI's.
 PREFIXES = ("/api", "/api/v1")
 
@@ -27,14 +30,14 @@ class Answer:
     #: The type of its JSON: a pydantic model or what a TypeAdapter takes; None: no JSON.
     type: Any = None
     description: str = "Done"
-    media_type: str = "application/json"
+    media_types: tuple[str, ...] = ("application/json",)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One method at one address."""
 
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Method
     #: The address, with `{name}` for parts that vary; the first is the one that is described.
     paths: tuple[str, ...]
     endpoint: Endpoint
@@ -47,7 +50,31 @@ class Route:
     #: By status.
     answers: Mapping[int, Answer] = field(default_factory=dict)
     #: What it raises besides what every route may (see `api.description`).
-    errors: tuple[type[FnsyncError], ...] = ()
+    errors: Errors = ()
+
+
+def api_route(
+    method: Method,
+    paths: str | tuple[str, ...],
+    endpoint: Endpoint,
+    who: Who,
+    summary: str,
+    group: str,
+    answers: Mapping[int, Answer],
+    *,
+    body: type[BaseModel] | None = None,
+    query: type[BaseModel] | None = None,
+    errors: Iterable[type[FnsyncError]] = (),
+) -> Route:
+    """A route at `paths` below each prefix of the Functions API."""
+    below = (paths,) if isinstance(paths, str) else paths
+    everywhere = tuple(place for path in below for place in prefixed(path))
+    return Route(method, everywhere, endpoint, who, summary, group, body, query, answers, tuple(dict.fromkeys(errors)))
+
+
+def ok(type: Any, description: str = "Done") -> dict[int, Answer]:
+    """Answers of a route that has one: 200 with JSON of a type."""
+    return {200: Answer(type, description)}
 
 
 def prefixed(path: str) -> tuple[str, ...]:

@@ -115,6 +115,8 @@ class WorkTree:
     def uncommitted(self, paths: Iterable[str]) -> dict[str, Literal["changed", "untracked", "unmerged"]]:
         """Which of `paths` (files, from `root`) differ from HEAD, on disk or staged, and how."""
         asked = [f":(literal){path}" for path in paths]
+        if not asked:
+            return {}
         options = ("--porcelain=v2", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
         _, found = command.run(self.root, "status", *options, "--", *asked)
         return dict(_states(found.split(b"\0")))

@@ -227,13 +227,17 @@ class Executor:
             self._pools[key] = tried
         return Trial(_known(tried), _with_refused(misfits, refused))
 
+    def resolved_valves(self, function: LiveFunction) -> dict[str, Any]:
+        """The stored values as the function is given them, references replaced. Raises LoadFailed."""
+        return resolve_valves(function, self._sources)
+
     async def valves_schema(
         self, function: LiveFunction, model: wire.ValvesModel, user: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
         """The JSON schema of the function's class, or None without one, with the options that methods of the class give
         `user` (a value for `__user__`); where one gives none, its name stays. The function need not be live, nor its
         stored valves fit. Raises what `try_load` raises."""
-        schema = valves.schema_of(await self._manifest(function), model)
+        schema = valves.schema_of(await self.manifest(function), model)
         methods = valves.option_methods(schema) if schema is not None else []
         if schema is None or not methods:
             return schema
@@ -244,7 +248,8 @@ class Executor:
             log.warning("options_not_resolved", function=function.id, methods=methods, error=str(exc))
             return schema
 
-    async def _manifest(self, function: LiveFunction) -> Manifest:
+    async def manifest(self, function: LiveFunction) -> Manifest:
+        """What a revision is, loaded for it if need be. Raises what `try_load` raises."""
         pool = self._pools.get((function.id, function.revision))
         if pool is not None and pool.manifest is not None:
             return pool.manifest

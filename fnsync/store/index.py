@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fnsync.errors import StoreError
-from fnsync.model import FunctionId, FunctionRow, Kind, Unit
+from fnsync.model import FunctionId, FunctionRow, Kind, RowSummary, Unit
 from fnsync.store import rows as forms
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ SCHEMA = hashlib.sha256(f"{VERSION}\n{DDL}\n{forms.SHAPE}".encode()).hexdigest()
 
 _COLUMNS = ", ".join(f'function."{column}"' for column in forms.COLUMNS)
 _SELECT = f"SELECT {_COLUMNS} FROM function"  # noqa: S608 - constants only
+_SUMMARY = "SELECT {} FROM function".format(", ".join(forms.SUMMARY))  # noqa: S608 - constants only
 _UPSERT = "INSERT INTO function ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}".format(  # noqa: S608 - constants
     ", ".join(f'"{column}"' for column in forms.COLUMNS),
     ", ".join("?" for _ in forms.COLUMNS),
@@ -146,6 +147,13 @@ class Index:
         where = " AND ".join(f"{column} = ?" for column in given) or "1"
         found = self._all(f"{_SELECT} WHERE {where} ORDER BY id", tuple(given.values()))
         return [forms.row(values) for values in found]
+
+    def summaries(self, *, active: bool | None = None, newest_first: bool = False) -> list[RowSummary]:
+        """The rows without their texts, in the order in which the functions were made, or were changed last."""
+        where = "" if active is None else "WHERE is_active = ?"
+        order = "updated_at DESC, id" if newest_first else "created_at, id"
+        found = self._all(f"{_SUMMARY} {where} ORDER BY {order}", () if active is None else (active,))
+        return [forms.summary(values) for values in found]
 
     def row(self, id: FunctionId) -> FunctionRow | None:
         """The row of that id."""

@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
-from fnsync.model import FunctionRow, Kind, Problem, Status, Unit
+from fnsync.model import FunctionRow, Kind, Problem, RowSummary, Status, Unit
 
 COLUMNS = tuple(field.name for field in fields(FunctionRow))
+#: The columns of a RowSummary.
+SUMMARY = ("version", "id", "user_id", "type", "name", "meta", "is_active", "is_global", "updated_at", "created_at")
 _JSON_COLUMNS = ("meta", "valves", "error", "rivals")
 
 
@@ -73,6 +75,23 @@ def row(values: tuple[Any, ...]) -> FunctionRow:
             "error": None if given["error"] is None else _problem_decoder.decode(given["error"]),
             "rivals": tuple(msgspec.json.decode(given["rivals"])),
         }
+    )
+
+
+def summary(values: tuple[Any, ...]) -> RowSummary:
+    """The summary of a value per column of SUMMARY."""
+    version, id, user_id, kind, name, meta, is_active, is_global, updated_at, created_at = values
+    return RowSummary(
+        version,
+        id,
+        user_id,
+        kind,
+        name,
+        msgspec.Raw(meta.encode()),
+        bool(is_active),
+        bool(is_global),
+        updated_at,
+        created_at,
     )
 
 

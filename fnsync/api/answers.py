@@ -1,0 +1,96 @@
+"""What the Functions API answers, as models that also describe it. The shapes are Open WebUI's (http-api §2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Summary(BaseModel):
+    """A function without its source."""
+
+    version_id: str | None = Field(description="The commit that made the function what it is; null before the first")
+    id: str
+    user_id: str = Field(description="Who made it")
+    type: str | None = Field(description="pipe, filter, action, event or pipeline; null while that cannot be told")
+    name: str
+    meta: dict[str, Any] = Field(description="description, manifest (the frontmatter), toggle, and what clients add")
+    is_active: bool
+    is_global: bool
+    updated_at: int = Field(description="Seconds since the epoch")
+    created_at: int = Field(description="Seconds since the epoch")
+
+
+class Full(Summary):
+    """A function with its source."""
+
+    content: str
+
+
+class WithValves(Full):
+    """A function with its source and its stored valves."""
+
+    valves: dict[str, Any]
+
+
+class Owner(BaseModel):
+    id: str
+    name: str
+    role: str
+    email: str
+
+
+class WithOwner(Summary):
+    user: Owner | None
+
+
+class Loaded(BaseModel):
+    """A source that was fetched."""
+
+    name: str
+    content: str
+
+
+class UserName(BaseModel):
+    name: str
+
+
+class Entry(BaseModel):
+    """A version of a function."""
+
+    id: str = Field(description="The commit")
+    function_id: str
+    parent_id: str | None = Field(description="The version before it")
+    user_id: str | None
+    commit_message: str | None
+    created_at: int = Field(description="Seconds since the epoch")
+    user: UserName | None
+
+
+class Snapshot(BaseModel):
+    name: str
+    content: str
+    meta: dict[str, Any]
+
+
+class Version(Entry):
+    snapshot: Snapshot
+
+
+class Difference(BaseModel):
+    from_id: str
+    to_id: str
+    metadata: dict[str, Any] = Field(description="name and meta, as before and after, where they differ")
+    content_diff: str = Field(description="A unified diff")
+    line_endings_only: bool
+
+
+class Proposed(BaseModel):
+    """An edit that waits for review on a branch."""
+
+    branch: str
+    commit: str
+    pushed: bool
+    compare_url: str | None = Field(description="Where a pull request is opened, if the host is known")
+    detail: str

@@ -1,0 +1,436 @@
+"""The Functions API: Open WebUI's routes and the REST forms, over the manager of edits."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from fnsync.api.answers import Full, Loaded, Owner, Proposed, Summary, WithOwner, WithValves
+from fnsync.api.exchange import Exchange
+from fnsync.api.forms import Form, read_body, read_query
+from fnsync.api.routes import Answer, Endpoint, Errors, Method, Route, api_route, ok
+from fnsync.chat.access import may_use
+from fnsync.edits.drafts import Content
+from fnsync.edits.fetching import fetch
+from fnsync.edits.manager import Manager, Terms
+from fnsync.edits.transfer import MOST, Entry, Transfer
+from fnsync.edits.writer import Written
+from fnsync.errors import (
+    CommitRefused,
+    Conflict,
+    ContentRefused,
+    Invalid,
+    InvalidValves,
+    NotWritable,
+    RepositoryBlocked,
+    RepositoryBusy,
+    StaleEdit,
+    TimeLimit,
+    Unauthorized,
+    Unavailable,
+    Uncommitted,
+    UnknownFunction,
+    WriteDenied,
+)
+from fnsync.model import FunctionId, FunctionRow, RowSummary, User
+from fnsync.plan import Standing
+from fnsync.source.reading import SOURCE_BYTES
+from fnsync.vault import Undecipherable
+
+if TYPE_CHECKING:
+    from fnsync.service import Service
+
+GROUP = "Functions"
+#: What an edit may be refused for.
+EDIT_ERRORS: Errors = (
+    Invalid,
+    ContentRefused,
+    InvalidValves,
+    CommitRefused,
+    Conflict,
+    StaleEdit,
+    Uncommitted,
+    RepositoryBlocked,
+    WriteDenied,
+    TimeLimit,
+    Unavailable,
+    RepositoryBusy,
+    NotWritable,
+)
+#: The branch answer, besides that of an edit which is done.
+PROPOSED = Answer(Proposed, "With `repository.write: branch`: the edit waits for review")
+
+
+class FunctionForm(Form):
+    """What a function is to be. `meta.manifest` and `meta.toggle` are worked out from the source."""
+
+    id: str
+    name: str
+    content: str
+    meta: dict[str, Any]
+    commit_message: str | None = Field(None, description="Of the commit that the edit is")
+
+
+class UpdateForm(FunctionForm):
+    """As for a new function; the id is that of the address."""
+
+    id: str = ""
+    version_id: str | None = Field(None, description="The version that the edit was made from; another one gives 409")
+
+
+class UrlForm(Form):
+    url: str
+
+
+class SyncEntry(Form):
+    """A function of an export."""
+
+    id: str
+    name: str
+    content: str
+    meta: dict[str, Any]
+    type: str = Field(description="Ignored: the source tells it")
+    is_active: bool = False
+    is_global: bool = False
+    updated_at: int
+    created_at: int
+    user_id: str | None = Field(None, description="Ignored by sync: new functions are the caller's")
+    valves: dict[str, Any] | None = Field(None, description="In clear; without it the function has no stored valves")
+
+    def entry(self) -> Entry:
+        return Entry(
+            self.id,
+            Content(self.name, self.content, self.meta),
+            self.is_active,
+            self.is_global,
+            self.valves,
+            self.created_at,
+            self.updated_at,
+            self.user_id,
+        )
+
+
+class SyncForm(Form):
+    """All functions that there are to be."""
+
+    functions: list[SyncEntry] = Field(default_factory=list, max_length=MOST)
+    commit_message: str | None = None
+
+
+class ExportQuery(Form):
+    include_valves: bool = False
+
+
+class SearchQuery(Form):
+    q: str = Field(max_length=500, description="Words, of which the last may be the beginning of one")
+    limit: int = Field(50, ge=1, le=500)
+
+
+class VersionQuery(Form):
+    version_id: str | None = Field(None, description="The version that the edit was made from; also as If-Match")
+
+
+class FunctionEndpoints:
+    """Answers what lists, reads and edits functions."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._manager: Manager = service.manager
+        self._transfer = Transfer(service.manager)
+        self._limit = service.config.server.max_body
+
+    def routes(self) -> builtins.list[Route]:
+        """What it answers."""
+        many, row = list[Summary], {**ok(Full), 202: PROPOSED}
+        edit = (*EDIT_ERRORS, UnknownFunction)
+
+        def route(method: Method, paths: str | tuple[str, ...], endpoint: Endpoint, *rest: Any, **more: Any) -> Route:
+            who, summary, answers = rest
+            return api_route(method, paths, endpoint, who, summary, GROUP, answers, **more)
+
+        id, own = "/functions/id/{id}", "/functions/{id}"
+        exported = list[WithValves] | list[Full]
+        return [
+            route("GET", ("/functions", "/functions/"), self.list, "caller", "List active functions", ok(many)),
+            route("GET", "/functions/list", self.list_all, "admin", "List all, newest first", ok(list[WithOwner])),
+            route("GET", "/functions/search", self.search, "caller", "Search", ok(many), query=SearchQuery),
+            route(
+                "GET",
+                "/functions/export",
+                self.export,
+                "admin",
+                "All functions with their sources and, if asked, their valves in clear",
+                ok(exported),
+                query=ExportQuery,
+                errors=(Undecipherable,),
+            ),
+            route(
+                "POST",
+                ("/functions", "/functions/", "/functions/create"),
+                self.create,
+                "manager",
+                "Make a function; it is not active yet",
+                {**ok(Summary), 202: PROPOSED},
+                body=FunctionForm,
+                errors=EDIT_ERRORS,
+            ),
+            route(
+                "POST",
+                "/functions/load/url",
+                self.load_url,
+                "admin",
+                "Fetch a source; nothing is stored",
+                ok(Loaded),
+                body=UrlForm,
+                errors=(TimeLimit,),
+            ),
+            route(
+                "POST",
+                "/functions/sync",
+                self.sync,
+                "admin",
+                "Make the functions exactly those of a list, all or nothing",
+                {**ok(list[WithValves]), 202: PROPOSED},
+                body=SyncForm,
+                errors=(*EDIT_ERRORS, Undecipherable),
+            ),
+            route("GET", (own, id), self.get, "manager", "One function", ok(Full), errors=(UnknownFunction,)),
+            route("PUT", own, self.update, "manager", "Change a function", row, body=UpdateForm, errors=edit),
+            route(
+                "POST", f"{id}/update", self.update, "manager", "Change a function", row, body=UpdateForm, errors=edit
+            ),
+            route(
+                "DELETE",
+                (own, f"{id}/delete"),
+                self.delete,
+                "manager",
+                "Remove a function; its history stays in git",
+                {**ok(bool), 202: PROPOSED},
+                query=VersionQuery,
+                errors=edit,
+            ),
+            route(
+                "POST",
+                f"{id}/toggle",
+                self.toggle,
+                "manager",
+                "Switch a function on or off",
+                row,
+                query=VersionQuery,
+                errors=edit,
+            ),
+            route(
+                "POST",
+                f"{id}/toggle/global",
+                self.toggle_global,
+                "admin",
+                "Make a function global, or not",
+                row,
+                query=VersionQuery,
+                errors=edit,
+            ),
+        ]
+
+    # ---- lists -------------------------------------------------------------------------------------------
+
+    async def list(self, exchange: Exchange) -> None:
+        rows = await asyncio.to_thread(self._service.index.summaries, active=True)
+        rows = [row for row in rows if self.is_visible(row.id, exchange.caller)]
+        await exchange.json(200, [summary(row) for row in rows])
+
+    async def list_all(self, exchange: Exchange) -> None:
+        def read() -> list[dict[str, Any]]:
+            owners = self._owners()
+            rows = self._service.index.summaries(newest_first=True)
+            return [{**summary(row), "user": owners(row.user_id)} for row in rows]
+
+        await exchange.json(200, await asyncio.to_thread(read))
+
+    async def export(self, exchange: Exchange) -> None:
+        query = read_query(exchange, ExportQuery)
+        await exchange.json(200, await asyncio.to_thread(self._exported, query.include_valves))
+
+    def _exported(self, include_valves: bool) -> builtins.list[dict[str, Any]]:
+        rows = sorted(self._service.index.rows(), key=lambda row: (row.created_at, row.id))
+        if not include_valves:
+            return [full(row) for row in rows]
+        return [{**full(row), "valves": self._transfer.valves(row)} for row in rows]
+
+    async def search(self, exchange: Exchange) -> None:
+        query = read_query(exchange, SearchQuery)
+        rows = await asyncio.to_thread(self._service.index.search, query.q, query.limit)
+        is_admin = exchange.caller.is_admin
+        found = [
+            summary(row) for row in rows if is_admin or (row.is_active and self.is_visible(row.id, exchange.caller))
+        ]
+        await exchange.json(200, found)
+
+    def _owners(self) -> Callable[[str], Mapping[str, Any] | None]:
+        """Looks users up by id, or by the e-mail address that a commit has; blocking."""
+        users = self._service.state.users()
+        known = {user.email: user for user in users} | {user.id: user for user in users}
+
+        def owner(id: str) -> Mapping[str, Any] | None:
+            user = known.get(id) or known.get(id.lower())
+            return None if user is None else Owner(**{name: getattr(user, name) for name in _OWNER}).model_dump()
+
+        return owner
+
+    # ---- one function ------------------------------------------------------------------------------------
+
+    async def get(self, exchange: Exchange) -> None:
+        standing = self.managed(exchange)
+        row = await self._row(standing.unit.id)
+        await exchange.json(200, full(row), [_etag(row)])
+
+    async def create(self, exchange: Exchange) -> None:
+        form = await read_body(exchange, FunctionForm, self._limit)
+        caller = exchange.caller
+        content = Content(form.name, form.content, form.meta)
+        owner = None if caller.is_admin else caller.id
+        written = await self._manager.create(form.id, content, Terms(caller, form.commit_message), owner=owner)
+        await self._answer(exchange, written, summary)
+
+    async def update(self, exchange: Exchange) -> None:
+        id = self.managed(exchange).unit.id
+        form = await read_body(exchange, UpdateForm, self._limit)
+        content = Content(form.name, form.content, form.meta)
+        terms = Terms(exchange.caller, form.commit_message, if_match(exchange) or form.version_id)
+        await self._answer(exchange, await self._manager.update(id, content, terms), full)
+
+    async def delete(self, exchange: Exchange) -> None:
+        written = await self._manager.delete(self.managed(exchange).unit.id, self._terms(exchange))
+        await self._answer(exchange, written, None)
+
+    async def toggle(self, exchange: Exchange) -> None:
+        written = await self._manager.toggle(self.managed(exchange).unit.id, self._terms(exchange))
+        await self._answer(exchange, written, full)
+
+    async def toggle_global(self, exchange: Exchange) -> None:
+        written = await self._manager.toggle_global(self.managed(exchange).unit.id, self._terms(exchange))
+        await self._answer(exchange, written, full)
+
+    # ---- many --------------------------------------------------------------------------------------------
+
+    async def load_url(self, exchange: Exchange) -> None:
+        form = await read_body(exchange, UrlForm, self._limit)
+        fetched = await fetch(form.url, SOURCE_BYTES)
+        await exchange.json(200, {"name": fetched.name, "content": fetched.content})
+
+    async def sync(self, exchange: Exchange) -> None:
+        form = await read_body(exchange, SyncForm, self._limit)
+        entries = [entry.entry() for entry in form.functions]
+        written = await self._transfer.sync(entries, Terms(exchange.caller, form.commit_message))
+        if written.proposal is not None:
+            await propose(exchange, written)
+            return
+        await exchange.json(200, await asyncio.to_thread(self._exported, True), commit_headers(written))
+
+    # ---- what they share ---------------------------------------------------------------------------------
+
+    def managed(self, exchange: Exchange) -> Standing:
+        """The function of the address, which the caller may manage. Raises UnknownFunction, Unauthorized."""
+        standing = self._manager.standing(FunctionId(exchange.scope["path_params"]["id"]))
+        caller = exchange.caller
+        settings = standing.unit.settings
+        if caller.is_admin or (settings.owner is not None and settings.owner == caller.id):
+            return standing
+        if not self.is_visible(standing.unit.id, caller):
+            raise UnknownFunction(f"there is no function {standing.unit.id!r}")
+        raise Unauthorized(f"{standing.unit.id} is managed by admins, and by whose own it is")
+
+    def is_visible(self, id: FunctionId, caller: User) -> bool:
+        """Whether a function is there for a caller. What nobody can read the settings of is for admins only."""
+        if caller.is_admin:
+            return True
+        standing = self._service.reconciler.standings.get(id)
+        if standing is None:
+            return False
+        if not standing.unit.settings_known:
+            return standing.live is not None and may_use(standing.live.settings, caller)
+        return may_use(standing.unit.settings, caller)
+
+    def _terms(self, exchange: Exchange) -> Terms:
+        query = read_query(exchange, VersionQuery)
+        return Terms(exchange.caller, None, if_match(exchange) or query.version_id)
+
+    async def _row(self, id: FunctionId) -> FunctionRow:
+        row = await asyncio.to_thread(self._service.index.row, id)
+        if row is None:
+            raise UnknownFunction(f"there is no function {id!r}")
+        return row
+
+    async def _answer(
+        self, exchange: Exchange, written: Written, shape: Callable[[FunctionRow], dict[str, Any]] | None
+    ) -> None:
+        """Answer an edit: the function as it is now, or where it waits for review; without `shape`, true."""
+        if written.proposal is not None:
+            await propose(exchange, written)
+            return
+        headers = commit_headers(written)
+        if shape is None:
+            await exchange.json(200, True, headers)
+            return
+        if not written.rows:
+            raise StaleEdit("the function was removed meanwhile", hint="see its history in git")
+        await exchange.json(200, shape(written.rows[0]), [*headers, _etag(written.rows[0])])
+
+
+_OWNER = ("id", "name", "role", "email")
+
+
+def if_match(exchange: Exchange) -> str | None:
+    """The version that the caller's edit is based on, by its If-Match header; `*` is any."""
+    for name, value in exchange.scope["headers"]:
+        if name == b"if-match":
+            text = value.decode("latin-1").strip().removeprefix("W/").strip('"')
+            return None if text == "*" else text
+    return None
+
+
+def summary(row: FunctionRow | RowSummary) -> dict[str, Any]:
+    """A row as the API lists it."""
+    return {
+        "version_id": row.version,
+        "id": row.id,
+        "user_id": row.user_id,
+        "type": row.type,
+        "name": row.name,
+        "meta": row.meta,
+        "is_active": row.is_active,
+        "is_global": row.is_global,
+        "updated_at": row.updated_at,
+        "created_at": row.created_at,
+    }
+
+
+def full(row: FunctionRow) -> dict[str, Any]:
+    """A row with its source."""
+    return {**summary(row), "content": row.content}
+
+
+def commit_headers(written: Written) -> list[tuple[bytes, bytes]]:
+    """Which commit an edit is."""
+    return [(b"x-fnsync-commit", written.commit.encode())] if written.commit else []
+
+
+async def propose(exchange: Exchange, written: Written) -> None:
+    """Answer 202: the edit waits for review."""
+    proposal = written.proposal
+    assert proposal is not None
+    answer = {
+        "branch": proposal.branch,
+        "commit": proposal.commit,
+        "pushed": proposal.pushed,
+        "compare_url": proposal.compare_url,
+        "detail": proposal.problem or f"the edit waits for review on the branch {proposal.branch}",
+    }
+    await exchange.json(202, answer)
+
+
+def _etag(row: FunctionRow) -> tuple[bytes, bytes]:
+    return b"etag", f'"{row.version or row.revision or ""}"'.encode()

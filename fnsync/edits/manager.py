@@ -1,0 +1,193 @@
+"""What may be done to functions: each method is one edit, or one question about valves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from fnsync.chat.context import user as user_argument
+from fnsync.edits import valves
+from fnsync.edits.drafts import Content, Drafting
+from fnsync.edits.writer import Edit, Writer, Written
+from fnsync.errors import Conflict, ContentRefused, InvalidValves, NotFound, UnknownFunction, ValvesUnfit
+from fnsync.model import FunctionId, FunctionRow, LiveFunction, Unit, User
+from fnsync.plan import Standing
+from fnsync.reconcile import Reconciler
+from fnsync.runtime.executor import Executor
+from fnsync.store.index import Index
+from fnsync.uservalves import UserValves
+from fnsync.vault import Vault
+
+Model = Literal["valves", "user_valves"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How an edit is made: by whom, with which message, on what it was based."""
+
+    author: User
+    message: str | None = None
+    #: The version or revision of the function that the caller saw.
+    expected: str | None = None
+
+
+class Manager:
+    """Edits functions and their valves. One for each server; on the loop."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        reconciler: Reconciler,
+        executor: Executor,
+        index: Index,
+        vault: Vault,
+        user_valves: UserValves,
+    ) -> None:
+        self.writer = writer
+        self._index = index
+        self._reconciler = reconciler
+        self._executor = executor
+        self.vault = vault
+        self._user_valves = user_valves
+
+    # ---- functions ---------------------------------------------------------------------------------------
+
+    def standing(self, id: FunctionId) -> Standing:
+        """How a function stands. Raises UnknownFunction."""
+        standing = self._reconciler.standings.get(id)
+        if standing is None:
+            raise UnknownFunction(f"there is no function {id[:200]!r}")
+        return standing
+
+    def unit(self, id: FunctionId) -> Unit | None:
+        """The claim to an id that counts; None: there is no such function."""
+        return self._reconciler.find(id)
+
+    def units(self) -> list[Unit]:
+        """Those of all functions, by id."""
+        return [standing.unit for _, standing in sorted(self._reconciler.standings.items())]
+
+    def rows(self) -> list[FunctionRow]:
+        """The rows of all functions, by id; blocking."""
+        return self._index.rows()
+
+    async def create(self, id: str, content: Content, terms: Terms, *, owner: str | None = None) -> Written:
+        """A new function, not active yet. Raises Invalid, Conflict, and what `Writer.apply` raises."""
+
+        def make(drafting: Drafting) -> str:
+            return f"Create {drafting.create(id, content, owner=owner)}"
+
+        return await self.writer.apply(Edit(terms.author, make, terms.message))
+
+    async def update(self, id: FunctionId, content: Content, terms: Terms) -> Written:
+        """New source, name and meta. Raises UnknownFunction, and what `Writer.apply` raises."""
+        return await self._edit(id, terms, lambda drafting, unit: drafting.update(unit, content), "Update {id}")
+
+    async def toggle(self, id: FunctionId, terms: Terms) -> Written:
+        """On or off. Raises UnknownFunction, and what `Writer.apply` raises."""
+
+        def make(drafting: Drafting) -> str:
+            return f"{'Activate' if drafting.toggle(self.standing(id).unit) else 'Deactivate'} {id}"
+
+        return await self._apply(id, terms, make)
+
+    async def toggle_global(self, id: FunctionId, terms: Terms) -> Written:
+        """Global or not. Raises UnknownFunction, and what `Writer.apply` raises."""
+
+        def make(drafting: Drafting) -> str:
+            return f"Make {id} {'global' if drafting.toggle_global(self.standing(id).unit) else 'local'}"
+
+        return await self._apply(id, terms, make)
+
+    async def delete(self, id: FunctionId, terms: Terms) -> Written:
+        """No such function any more. Raises UnknownFunction, and what `Writer.apply` raises."""
+        return await self._edit(id, terms, lambda drafting, unit: drafting.delete(unit), "Delete {id}")
+
+    async def _edit(
+        self, id: FunctionId, terms: Terms, change: Callable[[Drafting, Unit], None], message: str
+    ) -> Written:
+        def make(drafting: Drafting) -> str:
+            change(drafting, self.standing(id).unit)
+            return message.format(id=id)
+
+        return await self._apply(id, terms, make)
+
+    async def _apply(self, id: FunctionId, terms: Terms, make: Callable[[Drafting], str]) -> Written:
+        self.standing(id)
+        expected = {} if terms.expected is None else {id: terms.expected}
+        return await self.writer.apply(Edit(terms.author, make, terms.message, expected))
+
+    # ---- valves ------------------------------------------------------------------------------------------
+
+    def valves(self, id: FunctionId) -> dict[str, Any]:
+        """The stored values, secrets in clear. Raises UnknownFunction, Undecipherable."""
+        return valves.shown(self.standing(id).unit.settings.valves, self.vault)
+
+    async def schema(self, id: FunctionId, model: Model, user: User) -> Mapping[str, Any] | None:
+        """The JSON schema of the function's class, with its options; None: it has none. Raises UnknownFunction,
+        ContentRefused, and what starting a worker raises."""
+        return await self._executor.valves_schema(self._newest(id), model, user_argument(user))
+
+    async def set_valves(
+        self, id: FunctionId, posted: Mapping[str, Any], terms: Terms
+    ) -> tuple[Written, dict[str, Any]]:
+        """Replace the stored values; returns them as they are then, too. Raises UnknownFunction, InvalidValves,
+        NotFound without such a class, and what `Writer.apply` raises."""
+        function = self._newest(id)
+        manifest = await self._executor.manifest(function)
+        if manifest.valves_schema is None:
+            raise NotFound(f"{id} has no Valves")
+        unit = self.standing(id).unit
+        wanted = valves.asked(posted, unit.settings.valves, may_refer=terms.author.is_admin)
+        checked = await self.checked_valves(function, wanted)
+        is_secret = valves.secret_test(manifest.valves_schema, unit.inspection)
+
+        def change(drafting: Drafting, unit: Unit) -> None:
+            stored = drafting.settings(unit).valves
+            again = valves.asked(posted, stored, may_refer=True)
+            drafting.set_valves(unit, valves.to_store(checked, again, stored, is_secret, self.vault))
+
+        written = await self._edit(id, terms, change, "Set the valves of {id}")
+        return written, self.valves(id)
+
+    async def checked_valves(self, function: LiveFunction, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """What the function's class makes of values, references among them. Raises InvalidValves, NotFound."""
+        return await self._executor.check_valves(function, "valves", self._resolved(function, wanted))
+
+    def _resolved(self, function: LiveFunction, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        asked = replace(function, settings=replace(function.settings, valves=wanted))
+        try:
+            return self._executor.resolved_valves(asked)
+        except ValvesUnfit as exc:
+            raise InvalidValves(exc.misfits, hint=exc.hint) from exc
+
+    def _newest(self, id: FunctionId) -> LiveFunction:
+        """The function whose classes count: the newest revision if it can be loaded, else the one that serves."""
+        standing = self.standing(id)
+        unit, live = standing.unit, standing.live
+        if unit.problem is None and unit.revision is not None:
+            if live is not None and live.revision == unit.revision:
+                return live
+            return self.writer.candidate(unit)
+        if live is not None:
+            return live
+        assert unit.problem is not None
+        raise ContentRefused(str(unit.problem), unit.problem)
+
+    # ---- valves of users ---------------------------------------------------------------------------------
+
+    async def own_values(self, id: FunctionId, user: User) -> dict[str, Any]:
+        """What a user has set. Raises UnknownFunction, Undecipherable."""
+        self.standing(id)
+        return dict(await self._user_valves.get(id, user))
+
+    async def set_own_values(self, id: FunctionId, user: User, posted: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace what a user has set. Raises UnknownFunction, Conflict for a function that is not active,
+        InvalidValves, NotFound without such a class."""
+        standing = self.standing(id)
+        if standing.live is None or not standing.live.active:
+            raise Conflict("Function is not active", hint="who manages it can activate it")
+        checked = await self._executor.check_valves(standing.live, "user_valves", posted)
+        await self._user_valves.set(id, user, checked)
+        return checked

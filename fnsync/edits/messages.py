@@ -1,0 +1,36 @@
+"""Commit messages of edits: what the caller says or a plain default, and trailers that only fnsync writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from fnsync.git.trailers import user_line
+from fnsync.model import User
+
+#: Longest message taken from a caller, in characters.
+MOST_CHARACTERS = 10_000
+
+_OURS = re.compile(r"^[ \t]*fnsync-[\w-]*[ \t]*:.*(?:\n|$)", re.IGNORECASE | re.MULTILINE)
+_TRAILER = re.compile(r"[A-Za-z0-9-]+:[ \t].*")
+
+
+def compose(said: str | None, default: str, author: User, trailers: Iterable[str] = ()) -> str:
+    """The message of a commit: what was said, else the default, then the trailers.
+
+    What was said cannot hold trailers of ours: they tell who made an edit.
+    """
+    text = _clean(said or "") or default
+    lines = [user_line(author.id), *trailers]
+    gap = "\n" if _ends_with_trailers(text) else "\n\n"
+    return text + gap + "\n".join(lines) + "\n"
+
+
+def _clean(text: str) -> str:
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")[:MOST_CHARACTERS]
+    return _OURS.sub("", text.encode(errors="replace").decode()).strip()
+
+
+def _ends_with_trailers(text: str) -> bool:
+    *before, last = text.split("\n\n")
+    return bool(before) and all(_TRAILER.fullmatch(line) for line in last.splitlines())

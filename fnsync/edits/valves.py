@@ -1,0 +1,149 @@
+"""The stored form of valves: what of a client's values is kept as a reference, what is encrypted, what stands in clear.
+
+Values are JSON's. In a settings file a value is plain, `{env: NAME}` (taken from the server's environment) or
+`{secret: TEXT}` (encrypted).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fnsync.errors import Unauthorized
+from fnsync.model import Inspection, reference_of
+from fnsync.source.valves import is_secret_name
+from fnsync.vault import Undecipherable, Vault
+
+#: How deep a schema is searched for secret fields.
+MOST_DEPTH = 8
+#: Types of JSON schema that hold no secret, whatever a field is called.
+_HARMLESS = frozenset({"boolean", "integer", "number", "null"})
+
+
+def shown(stored: Mapping[str, Any], vault: Vault) -> dict[str, Any]:
+    """The values as an admin sees them: secrets in clear, references as they are. Raises Undecipherable."""
+    return {name: _shown(name, value, vault) for name, value in stored.items()}
+
+
+def asked(posted: Mapping[str, Any], stored: Mapping[str, Any], *, may_refer: bool) -> dict[str, Any]:
+    """What a client asks to have stored: keys with null are dropped; references that it does not speak of stay.
+
+    Raises Unauthorized for a reference by somebody who may not see what it stands for.
+    """
+    if not may_refer and any(reference_of(value) is not None for value in posted.values()):
+        raise Unauthorized("only an admin may have a valve refer to a variable or a secret of the server")
+    kept = {name: value for name, value in stored.items() if _is_variable(value) and name not in posted}
+    return kept | {name: value for name, value in posted.items() if value is not None}
+
+
+def to_store(
+    checked: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    stored: Mapping[str, Any],
+    is_secret: Callable[[str], bool],
+    vault: Vault,
+) -> dict[str, Any]:
+    """The stored form of values that the function's own class has checked, in its order.
+
+    `wanted` are the values as they were asked for, with references; `stored` the present forms, which stay where
+    their values do, so that nothing changes that was not changed.
+    """
+    made = {}
+    for name, value in checked.items():
+        before = stored.get(name)
+        if _is_variable(wanted.get(name)):
+            made[name] = wanted[name]
+        elif before is not None and _is_same(before, value, vault):
+            made[name] = before
+        elif is_secret(name):
+            made[name] = {"secret": vault.encrypt(value)}
+        else:
+            made[name] = value
+    return made
+
+
+def secret_test(schema: Mapping[str, Any] | None, inspection: Inspection) -> Callable[[str], bool]:
+    """Tells of a field of a Valves class whether it is a secret, by its schema and by its source text."""
+    declared = {field.name for field in (*(inspection.valves or ()), *(inspection.user_valves or ())) if field.secret}
+    properties = (schema or {}).get("properties")
+    fields: Mapping[str, Any] = properties if isinstance(properties, Mapping) else {}
+    definitions = (schema or {}).get("$defs")
+    known: Mapping[str, Any] = definitions if isinstance(definitions, Mapping) else {}
+
+    def is_secret(name: str) -> bool:
+        return name in declared or _holds_secret(name, fields.get(name), known, set(), MOST_DEPTH)
+
+    return is_secret
+
+
+def _holds_secret(name: str, schema: Any, definitions: Mapping[str, Any], seen: set[str], depth: int) -> bool:
+    """Whether a field, or one inside it, is a password, or named like a secret and able to hold one.
+
+    `seen`: the definitions that were looked into, so that each is looked into once.
+    """
+    if not isinstance(schema, Mapping):
+        return is_secret_name(name)  # nothing is known of it but its name
+    if depth == 0:
+        return True
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        if reference in seen:
+            return is_secret_name(name)
+        seen.add(reference)
+        schema = {**definitions.get(reference.rpartition("/")[2], {}), **schema}
+    given = schema.get("input")
+    if schema.get("format") == "password" or schema.get("writeOnly") is True:
+        return True
+    if isinstance(given, Mapping) and given.get("type") == "password":
+        return True
+    kinds = _types(schema)
+    if is_secret_name(name) and not (kinds and kinds <= _HARMLESS):
+        return True
+    return any(_holds_secret(inner, item, definitions, seen, depth - 1) for inner, item in _inside(name, schema))
+
+
+def _types(schema: Mapping[str, Any]) -> frozenset[str]:
+    found = schema.get("type")
+    kinds = {found} if isinstance(found, str) else set(found) if isinstance(found, list) else set()
+    for option in schema.get("anyOf") or ():
+        kinds |= _types(option) if isinstance(option, Mapping) else set()
+    return frozenset(kinds)
+
+
+def _inside(name: str, schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Schemas inside one, with the names their values go by."""
+    properties = schema.get("properties")
+    found = list(properties.items()) if isinstance(properties, Mapping) else []
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), Mapping):
+            found.append((name, schema[key]))
+    for key in ("anyOf", "oneOf", "allOf"):
+        found += [(name, option) for option in schema.get(key) or () if isinstance(option, Mapping)]
+    return found
+
+
+def _is_variable(value: Any) -> bool:
+    """Whether a value is taken from the server's environment."""
+    reference = reference_of(value)
+    return reference is not None and reference[0] == "env"
+
+
+def _is_same(before: Any, value: Any, vault: Vault) -> bool:
+    """Whether an encrypted value is this one. What stands in clear is stored anew: it may have to be encrypted."""
+    match reference_of(before):
+        case ("secret", text):
+            try:
+                return bool(vault.decrypt(text) == value)
+            except Undecipherable:
+                return False  # it is replaced by what can be read
+    return False
+
+
+def _shown(name: str, value: Any, vault: Vault) -> Any:
+    match reference_of(value):
+        case ("secret", text):
+            try:
+                return vault.decrypt(text)
+            except Undecipherable as exc:
+                raise Undecipherable(f"valves.{name} cannot be decrypted: {exc.message}", hint=exc.hint) from exc
+    return value

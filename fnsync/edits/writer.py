@@ -1,0 +1,349 @@
+"""The one way in which fnsync changes functions: draft, try, write and commit, swap.
+
+    draft    what the edit makes of the files as they are now
+    try      its functions are read, and load in workers, from copies; nothing is written before they do
+    write    files and commit, all or nothing, under the working tree's lock (git.edit)
+    swap     reconcile takes the files as it takes any; the revision that was tried serves at once
+
+What changed between draft and write is noticed under the lock; then all is done again from the new state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from fnsync import labels
+from fnsync.edits import messages
+from fnsync.edits.drafts import Draft, Drafting
+from fnsync.edits.staging import Staging
+from fnsync.errors import (
+    ContentRefused,
+    EnvironmentFailed,
+    FunctionError,
+    Invalid,
+    InvalidValves,
+    LoadFailed,
+    RepositoryBlocked,
+    SourceError,
+    StaleEdit,
+    Unavailable,
+    Uncommitted,
+    WriteDenied,
+)
+from fnsync.git import traces
+from fnsync.git.commit import Author, Made
+from fnsync.git.edit import Moved, TreeEditor
+from fnsync.git.journal import Change, Intent
+from fnsync.git.proposals import Proposal, Target, propose
+from fnsync.git.trailers import Origin, origin_line
+from fnsync.model import CommitId, FunctionId, FunctionRow, LiveFunction, Problem, Unit, User
+from fnsync.plan import candidate_of, denied_import
+from fnsync.reconcile import Policy, Reconciler
+from fnsync.runtime.executor import Executor, Trial
+from fnsync.source import files
+from fnsync.source.snapshots import Snapshots
+from fnsync.store.index import Index
+
+log = structlog.get_logger(__name__)
+
+#: How often an edit is drafted anew because the files it was made from changed.
+ROUNDS = 10
+#: How many sources that do not load one error tells of.
+MANY_PROBLEMS = 10
+#: What the peer calls stored values that new code does not take.
+_UNFIT = "Current Valves are incompatible with this code"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What somebody asks for."""
+
+    author: User
+    #: Makes the draft; returns the plain message of its commit. Blocking; may raise any FnsyncError.
+    make: Callable[[Drafting], str]
+    #: The message that the caller gave.
+    message: str | None = None
+    #: Function -> the version or revision that the edit was made from.
+    expected: Mapping[FunctionId, str] = field(default_factory=dict)
+    #: Source, from the functions folder -> what is known of its function from elsewhere.
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an edit came to."""
+
+    #: The functions it was about as they are now, without those that are gone.
+    rows: tuple[FunctionRow, ...]
+    #: None: nothing was different.
+    commit: CommitId | None = None
+    #: With `repository.write: branch`, where the edit waits for review; nothing here has changed.
+    proposal: Proposal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A function as an edit would make it: what would serve, and what trying it told; or why it cannot serve."""
+
+    unit: Unit
+    candidate: LiveFunction | None
+    trial: Trial | None
+    problem: Problem | None = None
+
+
+class Writer:
+    """Applies edits. One for each server; on the loop."""
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        editor: TreeEditor | None,
+        staging: Path,
+        reconciler: Reconciler,
+        executor: Executor,
+        snapshots: Snapshots,
+        index: Index,
+        policy: Policy,
+        write: Literal["commit", "branch", "deny"],
+        target: Target,
+        is_same: Callable[[Unit, str], bool],
+    ) -> None:
+        """`root` is the functions folder; without `editor` there is no usable repository. `target` is where edits
+        go with `write` at `branch`. `is_same` tells whether what
+        a function is on disk is what it was at a commit."""
+        self._root = root
+        self._editor = editor
+        self._staging = staging
+        self._reconciler = reconciler
+        self._executor = executor
+        self._snapshots = snapshots
+        self._index = index
+        self._policy = policy
+        self._mode = write
+        self._target = target
+        self._is_same = is_same
+        self._turn = asyncio.Lock()
+
+    async def apply(self, edit: Edit) -> Written:
+        """Carry an edit out; returns when what came of it answers calls, and the index holds it.
+
+        Raises what `edit.make` raises; ContentRefused for a source that does not load; StaleEdit, Uncommitted,
+        RepositoryBlocked, RepositoryBusy, NotWritable, CommitRefused, WriteDenied.
+        """
+        if self._mode == "deny":
+            raise WriteDenied(
+                "functions are changed through git here (repository.write: deny)",
+                hint="commit the change to the functions repository",
+            )
+        for _ in range(ROUNDS):
+            default, draft = await asyncio.to_thread(self._draft, edit)
+            if not draft.after:
+                return Written(await self._rows(draft.ids))
+            await self._try(draft)
+            try:
+                if self._mode == "branch":
+                    return await self._propose(draft, edit, default)
+                async with self._turn:
+                    made = await asyncio.to_thread(self._write, draft, edit, default)
+                    if made is not None:
+                        self._reconciler.committed(_told_to_git(made, edit, draft))
+            except Moved as exc:
+                log.info("edit_starts_again", functions=list(draft.ids), reason=exc.message)
+                await self._reconciler.settle(draft.after, draft.ids)
+                continue
+            await self._reconciler.settle(draft.after, draft.ids)
+            return Written(await self._rows(draft.ids), made.commit if made else None)
+        raise StaleEdit("the function's files keep changing", hint="try again")
+
+    # ---- draft -------------------------------------------------------------------------------------------
+
+    def _draft(self, edit: Edit) -> tuple[str, Draft]:
+        drafting = Drafting(self._root, self._reconciler.find, self._policy.active)
+        default = edit.make(drafting)
+        for id, version in edit.expected.items():
+            unit = self._reconciler.find(id)
+            if unit is None or not self._is_based_on(unit, version):
+                raise StaleEdit(
+                    f"{id} is not at {version[:80]} any more: somebody has changed it",
+                    hint="fetch it again, and repeat the edit on what it is now",
+                )
+        return default, drafting.draft()
+
+    def _is_based_on(self, unit: Unit, version: str) -> bool:
+        return version == unit.revision or self._is_same(unit, version)
+
+    async def _rows(self, ids: Sequence[FunctionId]) -> tuple[FunctionRow, ...]:
+        def read() -> tuple[FunctionRow, ...]:
+            return tuple(row for id in ids if (row := self._index.row(id)) is not None)
+
+        return await asyncio.to_thread(read)
+
+    # ---- try ---------------------------------------------------------------------------------------------
+
+    async def _try(self, draft: Draft) -> None:
+        """Have all functions load whose code the edit changes. Raises ContentRefused, InvalidValves."""
+        if not draft.sources:
+            return
+        found = await self.inspect(draft.after, draft.sources)
+        failed = [one for one in found if one.problem is not None]
+        if failed:
+            raise _refused(failed)
+        for one in found:
+            if one.trial is not None and one.trial.wrong:
+                raise InvalidValves(one.trial.wrong, about=_UNFIT)
+
+    async def inspect(self, changes: Mapping[str, bytes | None], sources: Sequence[str]) -> list[Inspected]:
+        """What the functions of `sources` would be with `changes`, in that order; they are read, and loaded in workers.
+
+        Raises what is nobody's fault in particular, such as a server that is stopping.
+        """
+        units = await asyncio.to_thread(self._stage, changes, sources)
+        return await asyncio.gather(*(self._inspect(unit) for unit in units))
+
+    def _stage(self, changes: Mapping[str, bytes | None], sources: Sequence[str]) -> list[Unit]:
+        with Staging(self._staging, self._root) as staging:
+            staging.place(changes, sources)
+            units = staging.units(sources)
+            for unit in units:
+                if self._problem(unit) is None:
+                    self._snapshots.write(staging.root, unit)
+            return units
+
+    def _problem(self, unit: Unit) -> Problem | None:
+        return unit.problem or denied_import(unit, self._policy.denied_imports)
+
+    async def _inspect(self, unit: Unit) -> Inspected:
+        problem = self._problem(unit)
+        if problem is not None:
+            return Inspected(unit, None, None, problem)
+        candidate = self.candidate(unit)
+        try:
+            return Inspected(unit, candidate, await self._executor.try_load(candidate))
+        except (FunctionError, EnvironmentFailed, SourceError) as exc:
+            return Inspected(unit, None, None, _told(unit, exc))
+
+    def candidate(self, unit: Unit) -> LiveFunction:
+        """What would serve if these files were live."""
+        return candidate_of(unit, self._policy.limits, self._policy.active, None)
+
+    # ---- write -------------------------------------------------------------------------------------------
+
+    def _write(self, draft: Draft, edit: Edit, default: str) -> Made | None:
+        editor, intent = self._intent(draft, edit, default)
+        with editor.locked():
+            editor.check(intent)
+            self._keep_uncommitted(editor, draft, edit)
+            return editor.carry_out(intent)
+
+    def _intent(self, draft: Draft, edit: Edit, default: str) -> tuple[TreeEditor, Intent]:
+        if self._editor is None:
+            raise Unavailable("there is no usable git repository around the functions folder, so nothing is changed")
+        author = Author(edit.author.name, edit.author.email)
+        message = messages.compose(edit.message, default, edit.author, self._trailers(edit))
+        changes = tuple(Change(self.tree_path(path), draft.before[path], after) for path, after in draft.after.items())
+        return self._editor, Intent(changes, message, author)
+
+    def _trailers(self, edit: Edit) -> list[str]:
+        return [origin_line(self.tree_path(path), origin) for path, origin in edit.origins.items()]
+
+    async def _propose(self, draft: Draft, edit: Edit, default: str) -> Written:
+        async with self._turn:
+            proposal = await asyncio.to_thread(self._push, draft, edit, default)
+        return Written(await self._rows(draft.ids), None, proposal)
+
+    def _push(self, draft: Draft, edit: Edit, default: str) -> Proposal | None:
+        editor, intent = self._intent(draft, edit, default)
+        assert intent.author is not None
+        editor.check(intent)
+        loose = editor.worktree.uncommitted([change.path for change in intent.changes if change.before is not None])
+        if loose:
+            raise Uncommitted(
+                f"{', '.join(sorted(loose))}: what is on disk is in no commit, so no branch can change it",
+                hint="commit or discard it first (git status)",
+            )
+        name = draft.ids[0] if len(draft.ids) == 1 else "functions"
+        changes = {change.path: change.after for change in intent.changes}
+        return propose(editor.worktree, self._target, changes, name, intent.author, intent.message)
+
+    def _keep_uncommitted(self, editor: TreeEditor, draft: Draft, edit: Edit) -> None:
+        """What is in no commit yet is committed by itself before it is overwritten, or it is not overwritten.
+
+        It may be where the edit goes on with it (settings), or where the caller named the very revision on disk.
+        """
+        there = {self.tree_path(path): path for path, before in draft.before.items() if before is not None}
+        loose = editor.worktree.uncommitted(there)
+        if not loose:
+            return
+        seen = {unit.path for id, version in edit.expected.items() if (unit := self._seen(id, version))}
+        for tree_path, state in loose.items():
+            path = there[tree_path]
+            if state == "unmerged":
+                raise RepositoryBlocked(f"{path} has a merge conflict that nobody has resolved")
+            if path not in draft.carried and path not in seen:
+                raise Uncommitted(
+                    f"{path} holds changes that are in no commit; the edit would overwrite them",
+                    hint=f"commit or discard them (git status), or send the revision you saw in If-Match: {path}",
+                )
+        names = ", ".join(sorted(there[path] for path in loose))
+        editor.keep(
+            sorted(loose), f"Keep what was on disk of {names}\n\nIt was in no commit when an edit came over the API.\n"
+        )
+
+    def _seen(self, id: FunctionId, revision: str) -> Unit | None:
+        """The function, if what is on disk is the very revision that the caller named."""
+        unit = self._reconciler.find(id)
+        return unit if unit is not None and unit.revision == revision else None
+
+    def tree_path(self, path: str) -> str:
+        """A path from the functions folder as one from the working tree's root; links are followed, not replaced."""
+        assert self._editor is not None
+        full = self._root / path
+        real = os.path.realpath(full)
+        functions = os.path.realpath(self._root)
+        if not files.is_below(real, functions):
+            raise Invalid(f"{path} leads outside the functions folder")
+        return os.path.relpath(real, self._editor.worktree.root)
+
+
+def _told_to_git(made: Made, edit: Edit, draft: Draft) -> traces.Made:
+    """What was committed, so that nobody has to ask git for it."""
+    written = frozenset(path for path, content in draft.after.items() if content is not None)
+    settings = [path for path in draft.after if path.endswith(".yaml")]
+    labelled = {path for path in settings if _label(draft.before[path]) != _label(draft.after[path])}
+    return traces.Made(
+        made.commit,
+        made.parent,
+        made.at,
+        edit.author.id,
+        written,
+        frozenset(draft.after) - written,
+        frozenset(labelled),
+        edit.origins,
+    )
+
+
+def _label(settings: bytes | None) -> bytes:
+    return labels.read(settings or b"").key
+
+
+def _told(unit: Unit, exc: FunctionError | EnvironmentFailed | SourceError) -> Problem:
+    if isinstance(exc, LoadFailed | SourceError):
+        problem = exc.problem
+        return problem if problem.path is not None else replace(problem, path=unit.path)
+    return Problem(exc.code, exc.message, unit.path, hint=exc.hint)
+
+
+def _refused(failed: Sequence[Inspected]) -> ContentRefused:
+    problems = [one.problem for one in failed if one.problem is not None]
+    message = "; ".join(map(str, problems[:MANY_PROBLEMS]))
+    if len(problems) > MANY_PROBLEMS:
+        message += f"; and {len(problems) - MANY_PROBLEMS} more"
+    return ContentRefused(message, problems[0])

@@ -1,0 +1,87 @@
+"""Each user's own values for the functions they call: encrypted in the state, and kept in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from fnsync.errors import FnsyncError
+from fnsync.model import FunctionId, LiveFunction, User
+from fnsync.store.state import State
+from fnsync.vault import Vault
+
+log = structlog.get_logger(__name__)
+
+#: Values kept; above it all are forgotten, and read again as they are needed.
+MOST_KEPT = 10_000
+#: How often the state is asked whether another process changed something, in seconds.
+FRESH_S = 1.0
+
+
+class UserValves:
+    """One for each server, on the loop."""
+
+    def __init__(self, state: State, vault: Vault) -> None:
+        self._state = state
+        self._vault = vault
+        self._known: dict[tuple[str, FunctionId], Mapping[str, Any]] = {}
+        self._generation = -1
+        self._asked_at = -FRESH_S
+
+    async def for_call(self, function: LiveFunction, caller: User) -> Mapping[str, Any]:
+        """The caller's values for a call of the function; none, if it has no class for them.
+
+        What cannot be decrypted is told in the log, and counts as not set.
+        """
+        if function.manifest.user_valves_schema is None:
+            return {}
+        try:
+            return await self.get(function.id, caller)
+        except FnsyncError as exc:
+            log.error("user_valves_unreadable", function=function.id, user=caller.id, error=exc.message, hint=exc.hint)
+            return {}
+
+    async def get(self, function: FunctionId, user: User) -> Mapping[str, Any]:
+        """What a user has set. Raises Undecipherable, StoreError."""
+        await self._refresh()
+        key = (user.id, function)
+        known = self._known.get(key)
+        if known is None:
+            known = await asyncio.to_thread(self._read, user.id, function)
+            self._keep(key, known)
+        return known
+
+    async def set(self, function: FunctionId, user: User, values: Mapping[str, Any]) -> None:
+        """Keep what a user sets; none: forget it. Raises StoreError."""
+
+        def write() -> None:
+            text = self._vault.encrypt(dict(values)) if values else None
+            self._state.set_user_valves(user.id, function, text)
+
+        await asyncio.to_thread(write)
+        self._keep((user.id, function), dict(values))
+
+    def _keep(self, key: tuple[str, FunctionId], values: Mapping[str, Any]) -> None:
+        if len(self._known) >= MOST_KEPT:
+            self._known.clear()
+        self._known[key] = values
+
+    def _read(self, user_id: str, function: FunctionId) -> Mapping[str, Any]:
+        text = self._state.user_valves(user_id, function)
+        found: dict[str, Any] = {} if text is None else self._vault.decrypt(text)
+        return found
+
+    async def _refresh(self) -> None:
+        """Forget what another process may have changed."""
+        now = time.monotonic()
+        if now - self._asked_at < FRESH_S:
+            return
+        self._asked_at = now
+        generation = await asyncio.to_thread(self._state.generation)
+        if generation != self._generation:
+            self._known.clear()
+            self._generation = generation
