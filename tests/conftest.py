@@ -14,7 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -83,17 +83,26 @@ class Project:
 class Server:
     """A running `fnsync serve`, and ways to wait for what files come to in it."""
 
-    def __init__(self, project: Project, *, environ: Mapping[str, str] | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        environ: Mapping[str, str] | None = None,
+        port: int = 0,
+        program: Sequence[str] = ("-m", "fnsync.cli.main", "serve"),
+        data: Path | None = None,
+        log: Path | None = None,
+    ) -> None:
         self.project = project
-        self.data = project.root / ".fnsync"
-        self._log_path = project.root / "server.log"
+        self.data = data or project.root / ".fnsync"
+        self._log_path = log or project.root / "server.log"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FNSYNC_")}
         variables = {"FNSYNC_ADMIN_TOKEN": ADMIN_TOKEN, "FNSYNC_SERVER__PORT": str(port), **(environ or {})}
         with self._log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fnsync.cli.main", "serve"],
+                [sys.executable, *program],
                 cwd=project.root,
-                env={**kept, **variables},
+                env={**kept, "PYTHONPATH": str(Path(__file__).parents[1]), **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -47,6 +47,11 @@ class Draft:
     #: Files that go on with what they held: changes of theirs that are in no commit yet may be committed along.
     carried: frozenset[str] = frozenset()
 
+    @property
+    def code(self) -> dict[str, bytes | None]:
+        """What has to load: the sources that change, with their new content."""
+        return {path: self.after[path] for path in self.sources if path in self.after}
+
 
 class Drafting:
     """Collects what one edit reads and writes."""

@@ -144,24 +144,31 @@ class Writer:
                 hint="commit the change to the functions repository",
             )
         for _ in range(ROUNDS):
-            default, draft = await asyncio.to_thread(self._draft, edit)
+            _, draft = await asyncio.to_thread(self._draft, edit)
             if not draft.after:
                 return Written(await self._rows(draft.ids))
             await self._try(draft)
             try:
-                if self._mode == "branch":
-                    return await self._propose(draft, edit, default)
-                async with self._turn:
-                    made = await asyncio.to_thread(self._write, draft, edit, default)
-                    if made is not None:
-                        self._reconciler.committed(_told_to_git(made, edit, draft))
+                return await self._in_turn(edit, draft)
             except Moved as exc:
                 log.info("edit_starts_again", functions=list(draft.ids), reason=exc.message)
                 await self._reconciler.settle(draft.after, draft.ids)
-                continue
-            await self._reconciler.settle(draft.after, draft.ids)
-            return Written(await self._rows(draft.ids), made.commit if made else None)
         raise StaleEdit("the function's files keep changing", hint="try again")
+
+    async def _in_turn(self, edit: Edit, tried: Draft) -> Written:
+        """Write what was tried, drafted anew: other edits may have come before it. Raises Moved where that matters."""
+        async with self._turn:
+            default, draft = await asyncio.to_thread(self._draft, edit)
+            if draft.code != tried.code:
+                raise Moved("the function's files changed meanwhile")
+            if self._mode == "branch":
+                proposal = await asyncio.to_thread(self._push, draft, edit, default)
+                return Written(await self._rows(draft.ids), None, proposal)
+            made = await asyncio.to_thread(self._write, draft, edit, default)
+            if made is not None:
+                self._reconciler.committed(_told_to_git(made, edit, draft))
+        await self._reconciler.settle(draft.after, draft.ids)
+        return Written(await self._rows(draft.ids), made.commit if made else None)
 
     # ---- draft -------------------------------------------------------------------------------------------
 
@@ -253,11 +260,6 @@ class Writer:
 
     def _trailers(self, edit: Edit) -> list[str]:
         return [origin_line(self.tree_path(path), origin) for path, origin in edit.origins.items()]
-
-    async def _propose(self, draft: Draft, edit: Edit, default: str) -> Written:
-        async with self._turn:
-            proposal = await asyncio.to_thread(self._push, draft, edit, default)
-        return Written(await self._rows(draft.ids), None, proposal)
 
     def _push(self, draft: Draft, edit: Edit, default: str) -> Proposal | None:
         editor, intent = self._intent(draft, edit, default)
