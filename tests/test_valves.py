@@ -649,3 +649,107 @@ async def test_a_worker_that_lies_about_values_is_not_believed(bench: Bench, tol
     slow = source.replace("x: int = 0", "x: int = 0\n        def model_post_init(self, _): __import__('time').sleep(1)")
     with pytest.raises(FunctionError, match="what its worker told is not understood"):
         await within(8, "the check", bench.executor.check_valves(bench.function(slow, id="liar"), "valves", {"x": 1}))
+
+
+# ---- user valves ---------------------------------------------------------------------------------------------------
+
+MEETING = """
+import asyncio, threading
+from pydantic import BaseModel
+BARRIER = threading.Barrier(8)
+class {kind}:
+    class UserValves(BaseModel):
+        tone: str = "plain"
+        words: list[str] = []
+    {form} {handler}(self, {body}, __user__=None):
+        valves = __user__["valves"]
+        valves.words.append(valves.tone)
+        {meet}
+        {give} {{"tone": valves.tone, "words": valves.words, "id": __user__["id"], "class": type(valves).__name__}}
+"""
+SYNC = {"form": "def", "meet": "BARRIER.wait(10)", "give": "return"}
+ASYNC = {"form": "async def", "meet": "await asyncio.sleep(0.05)", "give": "return"}
+GENERATOR = {**SYNC, "give": "yield"}
+ASYNC_GENERATOR = {**ASYNC, "give": "yield"}
+FORMS = {
+    "sync pipe": {"kind": "Pipe", "handler": "pipe", "body": "body", **SYNC},
+    "async pipe": {"kind": "Pipe", "handler": "pipe", "body": "body", **ASYNC},
+    "generator pipe": {"kind": "Pipe", "handler": "pipe", "body": "body", **GENERATOR},
+    "async generator pipe": {"kind": "Pipe", "handler": "pipe", "body": "body", **ASYNC_GENERATOR},
+    "sync inlet": {"kind": "Filter", "handler": "inlet", "body": "body", **SYNC},
+    "async inlet": {"kind": "Filter", "handler": "inlet", "body": "body", **ASYNC},
+    "stream": {"kind": "Filter", "handler": "stream", "body": "event", **SYNC},
+    "outlet": {"kind": "Filter", "handler": "outlet", "body": "body", **ASYNC},
+    "action": {"kind": "Action", "handler": "action", "body": "body", **ASYNC},
+    "event": {"kind": "Event", "handler": "event", "body": "event", **SYNC},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_users_that_call_at_once_never_see_each_others_valves(bench: Bench, form: str) -> None:
+    """All eight are in the handler together, so what they share they would see."""
+    function = bench.function(MEETING.format(**FORMS[form]), id="meeting")
+    handler = FORMS[form]["handler"]
+
+    async def one(n: int) -> None:
+        given = {"context": {"__user__": {"id": f"u{n}"}}, "user_valves": {"tone": f"t{n}"} if n % 2 else {}}
+        if FORMS[form]["give"] == "yield":
+            [answer] = await bench.items(function, **given)
+        else:
+            answer = await bench.call(function, handler=handler, **given)
+        tone = f"t{n}" if n % 2 else "plain"
+        assert answer == {"tone": tone, "words": [tone], "id": f"u{n}", "class": "UserValves"}
+
+    for _ in range(3):
+        await within(10, "eight calls", asyncio.gather(*(one(n) for n in range(8))))
+
+
+async def test_user_valves_that_no_longer_fit_give_the_defaults_and_a_line_in_the_log(bench: Bench) -> None:
+    source = USER_VALVES + "# with a change since they were stored\n"
+    function = bench.function(source, id="outdated")
+    user = {"__user__": {"id": "u1"}}
+    assert await bench.call(function, context=user, user_valves={"tone": "warm", "times": None}) == "warm"
+    assert bench.log("outdated") == []
+    assert await bench.call(function, context=user, user_valves={"tone": "warm", "times": "often"}) == "plain"
+    [line] = await until("the line", lambda: bench.executor.logs.tail("outdated"))
+    assert line.text.startswith("stored user valves are not used: times: Input should be a valid integer")
+    assert "often" not in line.text and line.call is not None
+
+
+NEEDY = """
+from pydantic import BaseModel
+class {kind}:
+    class UserValves(BaseModel):
+        token: str
+    def {handler}(self, body, __user__):
+        return {{"valves": "valves" in __user__}}
+"""
+
+
+async def test_a_pipe_says_which_user_valve_it_needs(bench: Bench) -> None:
+    function = bench.function(NEEDY.format(kind="Pipe", handler="pipe"), id="needy")
+    user = {"__user__": {"id": "u1"}}
+    for stored in ({}, {"token": 5}):
+        with pytest.raises(InvalidValves) as caught:
+            await bench.call(function, context=user, user_valves=stored)
+        assert caught.value.status == 400
+        assert caught.value.message == "user valves of needy: token: Field required"
+        assert caught.value.misfits == (Misfit("token", "Field required", missing=True),)
+        assert "/api/functions/id/needy/valves/user/update" in (caught.value.hint or "")
+    assert await bench.call(function, context=user, user_valves={"token": "t"}) == {"valves": True}
+
+
+@pytest.mark.parametrize(("kind", "handler"), [("Filter", "inlet"), ("Filter", "outlet"), ("Action", "action")])
+async def test_what_surrounds_a_chat_goes_without_missing_user_valves(bench: Bench, kind: str, handler: str) -> None:
+    """A global filter must not end the chats of everyone who never heard of it."""
+    function = bench.function(NEEDY.format(kind=kind, handler=handler), id=f"needy_{handler}")
+    user = {"__user__": {"id": "u1"}}
+    assert await bench.call(function, handler=handler, context=user) == {"valves": False}
+    lines = await until("the line", lambda: bench.log(f"needy_{handler}"))
+    assert lines == ["this user has no user valves: token: Field required"]
+    assert await bench.call(function, handler=handler, context=user, user_valves={"token": "t"}) == {"valves": True}
+
+
+async def test_user_has_no_valves_without_the_class(bench: Bench) -> None:
+    function = bench.function("class Pipe:\n    def pipe(self, body, __user__):\n        return __user__\n")
+    assert await bench.call(function, context={"__user__": {"id": "u"}}, user_valves={"x": 1}) == {"id": "u"}

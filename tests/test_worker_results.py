@@ -561,43 +561,6 @@ async def test_changed_valves_apply_without_loading_again(bench: Bench) -> None:
     assert bench.pids(function) == pids
 
 
-USER_VALVES = """
-import asyncio
-from pydantic import BaseModel
-class Pipe:
-    class UserValves(BaseModel):
-        name: str = "nobody"
-    async def pipe(self, body, __user__):
-        before = __user__["valves"].name
-        await asyncio.sleep(0.005)
-        return f"{before} {__user__['valves'].name} {type(__user__['valves']).__name__} {__user__['id']}"
-"""
-
-
-async def test_user_valves_are_an_object(bench: Bench) -> None:
-    function = bench.function(USER_VALVES)
-    user = {"__user__": {"id": "u1"}}
-    assert await bench.call(function, context=user, user_valves={"name": "ada"}) == "ada ada UserValves u1"
-    assert await bench.call(function, context=user) == "nobody nobody UserValves u1"
-    assert await bench.call(function, context=user, user_valves={"name": [1]}) == "nobody nobody UserValves u1"
-
-
-async def test_two_users_never_see_each_others_valves(bench: Bench) -> None:
-    function = bench.function(USER_VALVES)
-
-    async def one(n: int) -> None:
-        answer = await bench.call(function, context={"__user__": {"id": f"u{n}"}}, user_valves={"name": f"n{n}"})
-        assert answer == f"n{n} n{n} UserValves u{n}"
-
-    for _ in range(5):
-        await asyncio.gather(*(one(n) for n in range(24)))
-
-
-async def test_user_has_no_valves_without_the_class(bench: Bench) -> None:
-    function = bench.function("class Pipe:\n    def pipe(self, body, __user__):\n        return __user__\n")
-    assert await bench.call(function, context={"__user__": {"id": "u"}}, user_valves={"x": 1}) == {"id": "u"}
-
-
 # ---- loading -------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from fnsync.errors import (
     FnsyncError,
     FunctionError,
     FunctionRaised,
+    InvalidValves,
     LoadFailed,
     MemoryLimit,
     TimeLimit,
@@ -256,6 +257,9 @@ def error_of(function: str, failure: wire.Failure) -> FnsyncError:
         case "valves" if failure.misfits:
             misfits = valves.misfits_of(failure.misfits)
             return ValvesUnfit(function, valves.problem_of(misfits), misfits)
+        case "user_valves":
+            hint = f"each user sets their own: POST /api/functions/id/{function}/valves/user/update"
+            return InvalidValves(valves.misfits_of(failure.misfits), about=f"user valves of {function}", hint=hint)
         case "load" | "valves":
             return LoadFailed(function, problem_of(failure))
         case _:

@@ -230,7 +230,7 @@ class Misfit(msgspec.Struct, frozen=True):
 class Failure(Frame, frozen=True, array_like=True, tag=25):
     """A call, a load or a stream ended badly.
 
-    `code`: `raised`, `load`, `valves`, `unrenderable`, `cancelled`, `no_handler`.
+    `code`: `raised`, `load`, `valves`, `user_valves`, `unrenderable`, `cancelled`, `no_handler`.
     """
 
     id: int
@@ -244,7 +244,7 @@ class Failure(Frame, frozen=True, array_like=True, tag=25):
     text: str | None = None
     hint: str | None = None
     traceback: list[str] = []
-    #: Of code `valves`: which values do not fit.
+    #: Of codes `valves` and `user_valves`: which values do not fit.
     misfits: list[Misfit] = []
 
 

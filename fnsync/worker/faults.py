@@ -16,10 +16,17 @@ MOST_CHARACTERS = 16 * 1024
 class Fault(Exception):
     """A failure that this worker finds itself: `code`, `hint` and `misfits` as in wire.Failure."""
 
-    misfits: Sequence[wire.Misfit] = ()
-
-    def __init__(self, code: str, message: str, *, line: int | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        line: int | None = None,
+        hint: str | None = None,
+        misfits: Sequence[wire.Misfit] = (),
+    ) -> None:
         super().__init__(message)
+        self.misfits = misfits
         self.code = code
         self.line = line
         self.hint = hint

@@ -81,15 +81,29 @@ class Function:
             return None
         return valves.checked(cls, values, self._given_valves if model == "valves" else {})
 
-    def user_valves(self, stored: Mapping[str, Any]) -> Any:
-        """A UserValves object, or None without such a class. Stored values that do not fit give the defaults."""
-        if self.user_valves_class is None:
+    def user_valves(self, stored: Mapping[str, Any], *, needed: bool) -> Any:
+        """A UserValves object for one call; stored values that do not fit give the defaults.
+
+        None without such a class, or where a required value is missing; that raises Fault `user_valves` if `needed`.
+        """
+        cls = self.user_valves_class
+        if cls is None:
             return None
+        values = valves.without_null(stored)
         try:
-            return valves.build(self.user_valves_class, valves.without_null(stored))
+            return valves.build(cls, values)
         except valves.Unfit as unfit:
-            print(f"stored user valves are not used: {unfit}", file=sys.stderr)
-            return valves.build(self.user_valves_class, {})
+            reason = unfit
+        if values:
+            print(f"stored user valves are not used: {reason}", file=sys.stderr)
+            try:
+                return valves.build(cls, {})
+            except valves.Unfit as unfit:
+                reason = unfit
+        if needed:
+            raise Fault("user_valves", str(reason), misfits=reason.misfits)
+        print(f"this user has no user valves: {reason}", file=sys.stderr)
+        return None
 
 
 def load(describe: wire.Describe) -> Function:

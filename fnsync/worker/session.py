@@ -295,7 +295,9 @@ class Session:
 
     def _user(self, user: Any, frame: wire.Call) -> dict[str, Any]:
         values = dict(user or {})
-        valves = self._function.user_valves(frame.user_valves) if self._function else None
+        # A pipe without them cannot answer, and says why; what surrounds a chat must not end it for want of a value.
+        needed = frame.handler == "pipe"
+        valves = self._function.user_valves(frame.user_valves, needed=needed) if self._function else None
         if valves is not None:
             values["valves"] = valves
         return values

@@ -23,8 +23,8 @@ class Unfit(Fault):
     """Values that do not fit a class, field by field."""
 
     def __init__(self, misfits: list[wire.Misfit]) -> None:
-        super().__init__("valves", "; ".join(f"{misfit.field}: {misfit.message}" for misfit in misfits))
-        self.misfits = misfits
+        message = "; ".join(f"{misfit.field}: {misfit.message}" for misfit in misfits)
+        super().__init__("valves", message, misfits=misfits)
 
 
 def is_model(cls: Any) -> bool:
