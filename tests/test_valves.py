@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fnsync.errors import (
+    CrashLoop,
+    Draining,
     FnsyncError,
     FunctionError,
     InvalidValves,
@@ -220,6 +223,23 @@ async def test_a_revision_that_was_tried_goes_live_in_the_worker_it_has(bench: B
     assert bench.pids(function) == [pid]
 
 
+async def test_a_revision_that_went_live_is_no_trial_any_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "TRIAL_S", 0.1)
+    function = bench.function(LIMITED, id="went_live")
+    await bench.executor.try_load(function)
+    await bench.executor.load(function)
+    (pid,) = bench.pids(function)
+    await asyncio.sleep(1.2)
+    assert bench.pids(function) == [pid], "it was ended although it may be called"
+
+
+async def test_a_server_that_stops_answers_no_questions(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        function = bench.function(LIMITED)
+    with pytest.raises(Draining):
+        await bench.executor.check_valves(function, "valves", {})
+
+
 async def test_a_revision_that_was_tried_in_vain_is_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "TRIAL_S", 0.2)
     live, tried = bench.function(LIMITED, id="vain"), bench.function(LIMITED + "# newer\n", id="vain")
@@ -251,12 +271,12 @@ async def test_a_trial_counts_what_cannot_be_resolved_as_missing(bench: Bench) -
     trial = await bench.executor.try_load(bench.function(REQUIRED, id="unresolved", valves=values))
     assert trial.misfits[0] == Misfit("api_key", "the server's environment has no variable GONE", missing=True)
     assert [misfit.field for misfit in trial.misfits] == ["api_key", "limit"]
-    sealed = await bench.executor.try_load(
-        bench.function(LIMITED, id="unresolved", valves={"limit": {"secret": SEALED}})
-    )
-    assert sealed.wrong == () and "another key" in sealed.misfits[0].message
+    sealed = bench.function(LIMITED, id="sealed", valves={"limit": {"secret": SEALED}})
+    trial = await bench.executor.try_load(sealed)
+    assert trial.wrong == () and "another key" in trial.misfits[0].message
+    assert sealed.revision not in bench.executor.in_use(), "its worker would have served with other values"
     with pytest.raises(LoadFailed, match=r"valves\.limit: it was encrypted with another key"):
-        await bench.executor.load(bench.function(LIMITED, id="unresolved", valves={"limit": {"secret": SEALED}}))
+        await bench.executor.load(sealed)
 
 
 async def test_a_trial_of_new_values_leaves_what_is_live_alone(bench: Bench) -> None:
@@ -438,6 +458,12 @@ async def test_values_that_do_not_fit_are_named(bench: Bench, sent: dict[str, An
     assert caught.value.message == "; ".join(f"{field}: {message}" for field, message in misfits.items())
 
 
+async def test_a_value_that_only_becomes_too_large_is_refused_as_well(bench: Bench) -> None:
+    """It would be stored, and no worker could be started with it."""
+    with pytest.raises(InvalidValves, match="limit: a function cannot be given this"):
+        await bench.executor.check_valves(bench.function(LIMITED, id="huge"), "valves", {"limit": str(2**70)})
+
+
 async def test_missing_values_are_told_apart(bench: Bench) -> None:
     for function in (bench.function(REQUIRED, id="needs"), bench.function(REQUIRED, id="needs", valves={"limit": []})):
         with pytest.raises(InvalidValves) as caught:
@@ -570,6 +596,22 @@ async def test_a_worker_with_a_blocked_loop_keeps_nobody_from_setting_valves(
     await asyncio.wait([running])
 
 
+async def test_a_function_that_crashes_again_and_again_can_be_given_other_valves(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "BACKOFF_S", 60.0)
+    source = LIMITED.replace("        import os\n", "        import os\n        self.valves.limit or os._exit(3)\n")
+    function = bench.function(source, id="crashing", valves={"limit": 0})
+    for _ in range(pool.CRASHES):
+        with pytest.raises(WorkerDied):
+            await bench.call(function)
+    with pytest.raises(CrashLoop):
+        await bench.call(function)
+    assert await bench.executor.check_valves(function, "valves", {"limit": "1"}) == {"limit": 1}
+    with pytest.raises(CrashLoop):
+        await bench.call(function)
+
+
 HOSTILE = """
 import os, time
 from pydantic import BaseModel, field_validator
@@ -637,8 +679,11 @@ class Pipe:
 """
 
 
+DEEP = b'{"misfits": [], "values": {"x": ' + b"[" * 100_000
+
+
 @pytest.mark.parametrize(
-    "told", [b"no json", b"[]", b'{"misfits": [], "values": [1]}', b'{"misfits": 5, "values": {}}', b"[" * 100_000]
+    "told", [b"no json", b"[]", b'{"misfits": [], "values": [1]}', b'{"misfits": 5, "values": {}}', DEEP]
 )
 async def test_a_worker_that_lies_about_values_is_not_believed(bench: Bench, told: bytes) -> None:
     id = bench.executor.next_id()

@@ -25,6 +25,8 @@ frames = st.one_of(
     st.builds(wire.Credit, ids, ids),
     st.builds(wire.Answer, ids, ids, st.binary(max_size=50)),
     st.builds(wire.Configure, ids, st.dictionaries(texts, st.none() | texts | st.integers(0, 9)), ids),
+    st.builds(wire.Check, ids, st.sampled_from(["valves", "user_valves"]), st.dictionaries(texts, texts)),
+    st.builds(wire.Options, ids, st.just("valves"), st.lists(texts), st.dictionaries(texts, texts)),
 )
 
 
