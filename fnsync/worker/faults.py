@@ -109,6 +109,6 @@ def hint_for(exc: BaseException) -> str | None:
             f"if `{package}` is a package, add a line `requirements: {package}` to the frontmatter; "
             "if it is a shared module, its name begins with `_` under functions/"
         )
-    if str(getattr(exc, "title", "")).endswith("Valves"):  # pydantic's ValidationError names the class it is of
+    if type(exc).__name__ == "ValidationError" and str(getattr(exc, "title", "")).endswith("Valves"):
         return "stored values are set after `__init__`: leave `self.valves` out of it, or give each field a default"
     return None

@@ -15,6 +15,8 @@ from fnsync.worker.faults import Fault, message_of, shortened
 
 #: Misfits that are told at once; a list of a thousand wrong items is one mistake.
 MOST_MISFITS = 50
+#: What pydantic calls a required value that is not there, in its second version and its first.
+MISSING = ("missing", "value_error.missing")
 #: Texts of other fields are looked for in messages from this length on: a shorter one may be a word of the message.
 TELLING_CHARACTERS = 4
 
@@ -149,7 +151,7 @@ def misfits_of(exc: Exception, cls: type, values: Mapping[str, Any]) -> list[wir
         _misfit(
             ".".join(map(str, error["loc"])) or cls.__name__,
             error["msg"] if _is_plain(error["type"]) else _concealed(error["msg"], error.get("input"), values),
-            missing=error["type"] == "missing",
+            missing=error["type"] in MISSING,
         )
         for error in errors()[:MOST_MISFITS]
     ]
@@ -161,8 +163,10 @@ def _misfit(field: str, message: str, *, missing: bool = False) -> wire.Misfit:
 
 def _is_plain(kind: str) -> bool:
     """Whether a message is pydantic's own, which tells what was expected and not what came."""
-    from pydantic_core import core_schema  # an environment may lack it; whoever reports errors like this has it loaded
-
+    try:
+        from pydantic_core import core_schema  # start time; an environment with an old pydantic lacks it
+    except ImportError:
+        return False
     own = ("value_error", "assertion_error", "union_tag_invalid")
     return kind in get_args(core_schema.ErrorType) and kind not in own
 
