@@ -25,8 +25,9 @@ from fnsync.cli.output import printable
 from fnsync.cli.reloads import problem_lines, report_lines
 from fnsync.config import Config, load
 from fnsync.errors import Unauthorized
-from fnsync.model import Problem
+from fnsync.model import Problem, User
 from fnsync.reports import ReloadReport
+from fnsync.store.state import State
 from tests.commands import run, run_program
 
 
@@ -44,7 +45,7 @@ def project(tmp_path: Path) -> Path:
 def test_help_names_every_command(tmp_path: Path) -> None:
     told = run_program(tmp_path, "--help")
     assert told.returncode == exits.OK
-    for command in ("init", "serve", "dev", "status", "invoke", "logs", "token", "doctor"):
+    for command in ("init", "serve", "dev", "status", "invoke", "logs", "token", "user", "doctor"):
         assert re.search(rf"^\W*{command}\s+[A-Z]", told.stdout, re.MULTILINE), told.stdout
 
 
@@ -199,6 +200,9 @@ def test_the_admin_token_is_not_sent_to_another_machine(tmp_path: Path) -> None:
         (["status", "--json"], exits.NO_SERVER),
         (["token", "list"], exits.OK),
         (["token", "revoke", "01234567"], exits.NOT_FOUND),
+        (["user", "list"], exits.OK),
+        (["user", "set-role", "ada@example.org", "admin"], exits.NOT_FOUND),
+        (["user", "remove", "ada@example.org"], exits.NOT_FOUND),
         (["logs", "any"], exits.NO_SERVER),
         (["doctor"], exits.FAILED),
     ],
@@ -211,9 +215,10 @@ def test_reading_makes_nothing(tmp_path: Path, command: list[str], code: int) ->
 
 def test_where_there_is_nothing_it_is_said(tmp_path: Path) -> None:
     assert "there is no project here" in run(tmp_path, "status").stdout
-    told = run(tmp_path, "token", "list")
-    assert told.stderr == f"no server has run on {tmp_path / '.fnsync'} yet\n"
-    assert json.loads(run(tmp_path, "token", "list", "--json").stdout) == []
+    for command in ("token", "user"):
+        told = run(tmp_path, command, "list")
+        assert told.stderr == f"no server has run on {tmp_path / '.fnsync'} yet\n"
+        assert json.loads(run(tmp_path, command, "list", "--json").stdout) == []
 
 
 def test_commands_find_the_project_above_the_current_folder(project: Path) -> None:
@@ -365,6 +370,73 @@ def test_a_token_without_a_user_is_the_admins(project: Path) -> None:
 def test_a_token_for_somebody_who_is_nobody_is_refused(project: Path) -> None:
     told = run(project, "token", "create", "--user", "ada")
     assert (told.returncode, told.stderr) == (exits.FAILED, "ada is no e-mail address and no known user\n")
+
+
+# ---- user ------------------------------------------------------------------------------------------------
+
+
+def users(project: Path) -> dict[str, dict[str, Any]]:
+    return {user["email"]: user for user in json.loads(run(project, "user", "list", "--json").stdout)}
+
+
+def test_a_user_is_added_listed_given_a_role_and_removed(project: Path) -> None:
+    made = json.loads(run(project, "user", "add", "Ada@example.org", "--name", "Ada L.", "--json").stdout)
+    assert run(project, "user", "add", "grace@example.org", "--role", "pending").returncode == exits.OK
+    assert users(project)["ada@example.org"] == made
+    assert (made["name"], made["role"], made["origin"]) == ("Ada L.", "user", "local")
+    assert users(project)["grace@example.org"]["name"] == "grace"
+    assert set(users(project)) == {"ada@example.org", "grace@example.org", "admin@localhost"}
+    line = next(line for line in run(project, "user", "list").stdout.splitlines() if "grace" in line)
+    assert "pending" in line and "here" in line
+
+    assert run(project, "user", "set-role", "ada@example.org", "admin").returncode == exits.OK
+    assert run(project, "user", "set-role", made["id"], "pending").returncode == exits.OK
+    assert users(project)["ada@example.org"]["role"] == "pending"
+    run(project, "token", "create", "--user", "ada@example.org")
+    assert run(project, "user", "remove", "ADA@example.org").returncode == exits.OK
+    assert "ada@example.org" not in users(project)
+    assert json.loads(run(project, "token", "list", "--json").stdout) == [], "tokens go with their user"
+
+
+def test_what_cannot_be_done_to_a_user_is_said(project: Path) -> None:
+    run(project, "user", "add", "ada@example.org")
+    for arguments, code, said in [
+        (["add", "ada@example.org"], exits.FAILED, "there is a user with the e-mail address ada@example.org already"),
+        (["add", "ada"], exits.FAILED, "'ada' is no e-mail address"),
+        (["remove", "bob@example.org"], exits.NOT_FOUND, "there is no user bob@example.org"),
+        (["remove", "admin"], exits.FAILED, "the built-in admin cannot be removed"),
+        (["set-role", "admin@localhost", "user"], exits.FAILED, "the built-in admin stays as it is"),
+        (["set-role", "ada@example.org", "root"], exits.USAGE, ""),
+    ]:
+        told = run(project, "user", *arguments)
+        assert told.returncode == code, told
+        assert said in told.stderr.splitlines()[0] or not said
+
+
+def test_a_user_of_a_chat_server_is_found_by_an_address_that_only_one_has(project: Path) -> None:
+    run(project, "user", "list")
+    run(project, "token", "create")
+    state = State.open(f"sqlite:///{project / '.fnsync/state.sqlite3'}")
+    state.remember(*(User(id, id, email, "user") for id, email in [("1", "a@x"), ("2", "b@x"), ("3", "b@x")]))
+    state.close()
+
+    assert "a chat server" in run(project, "user", "list").stdout
+    assert run(project, "user", "remove", "a@x").returncode == exits.OK
+    told = run(project, "user", "remove", "b@x")
+    assert told.returncode == exits.FAILED and "2 users of chat servers have the address b@x" in told.stderr
+    assert run(project, "user", "remove", "2").returncode == exits.OK
+    told = run(project, "user", "set-role", "3", "admin")
+    assert told.returncode == exits.FAILED and "is a user of a chat server" in told.stderr
+
+
+@pytest.mark.parametrize("last", [["remove", "ada@example.org"], ["set-role", "ada@example.org", "user"]])
+def test_whoever_takes_away_the_last_admin_is_told_who_is_left(project: Path, last: list[str]) -> None:
+    run(project, "user", "add", "ada@example.org", "--role", "admin")
+    run(project, "user", "add", "grace@example.org", "--role", "admin")
+    warning = "the built-in admin is the only one left; its token is that of FNSYNC_ADMIN_TOKEN, or in "
+
+    assert warning not in run(project, "user", "remove", "grace@example.org").stderr
+    assert f"{warning}{project / '.fnsync/admin-token'}" in run(project, "user", *last).stderr
 
 
 # ---- doctor ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ USAGE = 2
 NO_SERVER = 3
 #: There is no token, or the server does not accept it for this.
 UNAUTHORIZED = 4
-#: The server knows no such function, model or token.
+#: There is no such function, model, user or token.
 NOT_FOUND = 5
 #: Ended with Ctrl-C, as shells count it.
 INTERRUPTED = 130

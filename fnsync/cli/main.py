@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fnsync.cli import doctor, exits, invoke, logs, options, project, serve, status, token
+from fnsync.cli import doctor, exits, invoke, logs, options, project, serve, status, token, user
 from fnsync.cli.output import print_error
 from fnsync.errors import FnsyncError
 
@@ -47,6 +47,7 @@ app.command("status")(status.status)
 app.command("invoke")(invoke.invoke)
 app.command("logs")(logs.logs)
 app.add_typer(token.app, name="token")
+app.add_typer(user.app, name="user")
 app.command("doctor")(doctor.doctor)
 
 

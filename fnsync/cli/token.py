@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fnsync.cli.options import ConfigFile, Json, load_config
 from fnsync.cli.output import console, print_json, printable
+from fnsync.cli.statefile import has_state, open_state, state_file
 from fnsync.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
-    from fnsync.config import Config
     from fnsync.model import User
     from fnsync.store.state import State, Token
 
@@ -37,7 +34,7 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a token and print it: this once, since only its hash is kept."""
-    with _state(load_config(config)) as state:
+    with open_state(load_config(config)) as state:
         owner = _owner(state, user.strip(), admin=admin)
         made, text = state.add_token(owner.id, label)
     if json:
@@ -54,12 +51,10 @@ def list_tokens(config: ConfigFile = None, json: Json = False) -> None:
     settings = load_config(config)
     owners: dict[str, User] = {}
     tokens: list[Token] = []
-    if _file(settings).exists():
-        with _state(settings) as state:
+    if has_state(settings):
+        with open_state(settings) as state:
             owners = {user.id: user for user in state.users()}
             tokens = state.tokens()
-    else:
-        console(stderr=True).print(f"no server has run on {printable(str(settings.data))} yet", style="dim")
     if json:
         print_json([_shown(token, owners.get(token.user_id)) for token in tokens])
         return
@@ -92,29 +87,12 @@ def revoke(id: TokenId, config: ConfigFile = None) -> None:
     token_id = id.split("_")[1] if id.startswith("fns_") and id.count("_") >= 2 else id
     settings = load_config(config)
     revoked = False
-    if _file(settings).exists():
-        with _state(settings) as state:
+    if state_file(settings).exists():
+        with open_state(settings) as state:
             revoked = state.revoke(token_id)
     if not revoked:
         raise NotFound(f"there is no token {token_id}", hint="`fnsync token list` shows their ids")
     console(stderr=True).print(f"token {token_id} is revoked", style="dim")
-
-
-def _file(config: Config) -> Path:
-    return config.data / "state.sqlite3"
-
-
-@contextmanager
-def _state(config: Config) -> Iterator[State]:
-    """The state; made if it is missing."""
-    from fnsync.store.state import State  # start time
-
-    config.data.mkdir(parents=True, exist_ok=True)
-    state = State.open(f"sqlite:///{_file(config)}")
-    try:
-        yield state
-    finally:
-        state.close()
 
 
 def _owner(state: State, email: str, *, admin: bool) -> User:
@@ -122,14 +100,14 @@ def _owner(state: State, email: str, *, admin: bool) -> User:
     builtin = state.ensure_admin()
     if not email:
         return builtin
-    known = next((user for user in state.users() if user.email.lower() == email.lower()), None)
+    known = state.user_by_email(email)
     if known and admin and not known.is_admin:
         raise Invalid(f"{email} is a user without the admin role", hint="leave out --admin")
     if known:
         return known
     if "@" not in email:
         raise Invalid(f"{email} is no e-mail address and no known user")
-    return state.add_user(name=email.partition("@")[0], email=email, role="admin" if admin else "user")
+    return state.add_user(email=email, role="admin" if admin else "user")
 
 
 def _shown(token: Token, owner: User | None) -> dict[str, Any]:
