@@ -15,12 +15,14 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 
+from fnsync.model import Role
 from fnsync.store.state import State
 from tests import databases
 
@@ -97,7 +99,11 @@ class Server:
         self.data = data or project.root / ".fnsync"
         self._log_path = log or project.root / "server.log"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FNSYNC_")}
-        variables = {"FNSYNC_ADMIN_TOKEN": ADMIN_TOKEN, "FNSYNC_SERVER__PORT": str(port), **(environ or {})}
+        variables = {
+            "FNSYNC_ADMIN_TOKEN": ADMIN_TOKEN,
+            "FNSYNC_SERVER__PORT": str(port),
+            **(environ or {}),
+        }
         with self._log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *program],
@@ -178,18 +184,21 @@ class Server:
 
     # ---- users ----
 
-    def add_token(
-        self, role: Literal["admin", "user", "pending"] = "user", email: str | None = None, name: str | None = None
-    ) -> str:
-        """Make a user with that role, unless there is one of that address, and a token of theirs."""
-        email = email or f"{role}@example.org"
+    @contextmanager
+    def state(self) -> Iterator[State]:
+        """The state, opened beside the server, as the command line does."""
         state = State.open(f"sqlite:///{self.data / 'state.sqlite3'}")
         try:
-            user = next((user for user in state.users() if user.email == email), None)
-            user = user or state.add_user(name=name or role.title(), email=email, role=role)
-            return state.add_token(user.id, "test")[1]
+            yield state
         finally:
             state.close()
+
+    def add_token(self, role: Role = "user", email: str | None = None, name: str | None = None) -> str:
+        """Make a user with that role, unless there is one of that address, and a token of theirs."""
+        email = email or f"{role}@example.org"
+        with self.state() as state:
+            user = state.user_by_email(email) or state.add_user(name=name or role.title(), email=email, role=role)
+            return state.add_token(user.id, "test")[1]
 
     # ---- the end ----
 

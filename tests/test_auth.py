@@ -8,7 +8,6 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from fnsync.store.state import State
 from tests.conftest import Project, Server, wait_for
 
 
@@ -74,11 +73,8 @@ def test_a_new_token_counts_at_once_and_a_revoked_one_soon_no_more(server: Serve
     token = server.add_token("user")
     wait_for("the new token to count", lambda: listing(server, f"Bearer {token}").status_code == 200, 0.5)
 
-    state = State.open(f"sqlite:///{server.data / 'state.sqlite3'}")
-    try:
+    with server.state() as state:
         assert state.revoke(token.split("_")[1])
-    finally:
-        state.close()
 
     wait_for("the revoked token to be refused", lambda: listing(server, f"Bearer {token}").status_code == 401, 3)
 
@@ -88,8 +84,7 @@ def test_the_last_use_of_a_token_is_noted_and_not_each(server: Server) -> None:
     began = int(time.time())
     assert listing(server, f"Bearer {token}").status_code == 200
 
-    state = State.open(f"sqlite:///{server.data / 'state.sqlite3'}")
-    try:
+    with server.state() as state:
 
         def used_at() -> int | None:
             return next(known.last_used_at for known in state.tokens() if known.id == token.split("_")[1])
@@ -100,8 +95,6 @@ def test_the_last_use_of_a_token_is_noted_and_not_each(server: Server) -> None:
         assert listing(server, f"Bearer {token}").status_code == 200
         time.sleep(1.5)  # longer than the server takes between two looks
         assert used_at() == noted, "noted once a minute"
-    finally:
-        state.close()
 
 
 def test_the_last_use_before_a_stop_is_noted(project: Project, start_server: Callable[..., Server]) -> None:
@@ -110,11 +103,8 @@ def test_the_last_use_before_a_stop_is_noted(project: Project, start_server: Cal
     wait_for("the token", lambda: listing(server, f"Bearer {token}").status_code == 200)
     assert server.stop() == 0
 
-    state = State.open(f"sqlite:///{server.data / 'state.sqlite3'}")
-    try:
+    with server.state() as state:
         assert [known.last_used_at is not None for known in state.tokens()] == [True]
-    finally:
-        state.close()
 
 
 def test_a_token_with_another_secret_of_a_known_id_is_refused(server: Server) -> None:
@@ -132,6 +122,43 @@ def test_the_generated_admin_token_gets_in(project: Project, start_server: Calla
 
     wait_for("the token table", lambda: listing(server, f"Bearer {token}").status_code == 200)
     assert listing(server, "Bearer x").status_code == 401
+
+
+# ---- the cookie ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cookie", ["token={token}", "a=b; token={token}; c=d", 'token="{token}"', "x=y;token={token}"])
+def test_a_cookie_counts_where_nothing_is_changed(server: Server, cookie: str) -> None:
+    headers = {"Cookie": cookie.format(token=server.token)}
+
+    assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 200
+    assert httpx.head(f"{server.url}/api/status", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/chat/completions"), ("POST", "/api/chat/completions")],
+)
+def test_a_cookie_does_not_count_where_another_site_could_have_it_sent(server: Server, method: str, path: str) -> None:
+    answer = httpx.request(method, f"{server.url}{path}", headers={"Cookie": f"token={server.token}"})
+
+    assert answer.status_code == 401
+    assert "a cookie counts for GET and HEAD only" in answer.text
+
+
+@pytest.mark.parametrize(
+    "cookie", ["token=", "token=wrong", "tokens={token}", "x=token={token}", "token=" + "a" * 2000]
+)
+def test_another_cookie_gets_nobody_in(server: Server, cookie: str) -> None:
+    headers = {"Cookie": cookie.format(token=server.token)}
+
+    assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 401
+
+
+def test_the_header_goes_before_the_cookie(server: Server) -> None:
+    headers = {"Authorization": "Bearer wrong", "Cookie": f"token={server.token}"}
+
+    assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 401
 
 
 def test_no_token_is_written_to_the_log(server: Server) -> None:

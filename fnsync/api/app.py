@@ -100,8 +100,8 @@ class App:
     async def _caller(self, exchange: Exchange, who: Who) -> User:
         """Who calls. Raises Unauthorized."""
         if who == "caller" or (who == "manager" and self._service.config.auth.user_functions):
-            return await self._auth.caller(exchange.authorization)
-        return await self._auth.admin(exchange.authorization)
+            return await self._auth.caller(exchange)
+        return await self._auth.admin(exchange)
 
     def _route(self, exchange: Exchange) -> Route:
         """The route of a request. Raises NotFound and MethodNotAllowed."""

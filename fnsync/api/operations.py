@@ -138,7 +138,7 @@ class Operations:
     async def metrics(self, exchange: Exchange) -> None:
         """`GET /metrics`: for any token, and without one for a direct connection from this machine."""
         if exchange.authorization or not _is_local(exchange):
-            await self._auth.caller(exchange.authorization)
+            await self._auth.caller(exchange)
         from fnsync.api import metrics  # start time: prometheus_client
 
         body = await asyncio.to_thread(metrics.text, self._service, self._tally)
