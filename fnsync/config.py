@@ -248,7 +248,7 @@ class AuthConfig(Section):
 
     #: Whether users without the admin role may make functions.
     user_functions: bool = False
-    #: Whether a chat service may say in headers which of its users calls.
+    #: Whether a chat server with a service token may say in headers which of its users calls.
     forwarded_user_headers: bool = True
 
 

@@ -481,3 +481,11 @@ class User:
     @property
     def is_admin(self) -> bool:
         return self.role == "admin"
+
+
+def lesser(role: str, ceiling: Ceiling) -> Role:
+    """The lesser of a claimed role and the ceiling; whoever claims none that is known is a user."""
+    role = role.strip().lower()
+    if role == "pending":
+        return "pending"
+    return "admin" if role == ceiling == "admin" else "user"

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from fnsync.model import Role
+from fnsync.model import Ceiling, Role
 from fnsync.store.state import State
 from tests import databases
 
@@ -193,12 +193,14 @@ class Server:
         finally:
             state.close()
 
-    def add_token(self, role: Role = "user", email: str | None = None, name: str | None = None) -> str:
+    def add_token(
+        self, role: Role = "user", email: str | None = None, name: str | None = None, *, ceiling: Ceiling | None = None
+    ) -> str:
         """Make a user with that role, unless there is one of that address, and a token of theirs."""
         email = email or f"{role}@example.org"
         with self.state() as state:
             user = state.user_by_email(email) or state.add_user(name=name or role.title(), email=email, role=role)
-            return state.add_token(user.id, "test")[1]
+            return state.add_token(user.id, "test", ceiling=ceiling)[1]
 
     # ---- the end ----
 

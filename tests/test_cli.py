@@ -372,6 +372,20 @@ def test_a_token_for_somebody_who_is_nobody_is_refused(project: Path) -> None:
     assert (told.returncode, told.stderr) == (exits.FAILED, "ada is no e-mail address and no known user\n")
 
 
+def test_a_service_token_has_a_ceiling(project: Path) -> None:
+    made = run(project, "token", "create", "chat", "--user", "chat@example.org", "--service")
+    assert "service token" in made.stderr and "with the ceiling user of chat@example.org" in made.stderr
+    run(project, "token", "create", "tools", "--user", "chat@example.org", "--service", "--ceiling", "admin")
+    run(project, "token", "create", "plain", "--user", "chat@example.org")
+
+    listed = json.loads(run(project, "token", "list", "--json").stdout)
+    assert {token["label"]: token["ceiling"] for token in listed} == {"chat": "user", "tools": "admin", "plain": None}
+    assert "ceiling" in run(project, "token", "list").stdout.splitlines()[0]
+    told = run(project, "token", "create", "--ceiling", "admin")
+    assert (told.returncode, told.stderr) == (exits.FAILED, "--ceiling is for service tokens\nadd --service\n")
+    assert run(project, "token", "create", "--service", "--ceiling", "root").returncode == exits.USAGE
+
+
 # ---- user ------------------------------------------------------------------------------------------------
 
 

@@ -47,7 +47,8 @@ class App:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._auth = Auth(service.state, service.environ.get("FNSYNC_ADMIN_TOKEN"), service.reconciler.ready)
+        admin_token = service.environ.get("FNSYNC_ADMIN_TOKEN")
+        self._auth = Auth(service.state, service.config.auth, admin_token, service.reconciler.ready)
         self._models = Models(service.executor)
         self._tally = Tally()
         completions = Completions(service.executor, self._models)

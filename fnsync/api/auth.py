@@ -1,4 +1,4 @@
-"""Says who calls: whose token a request shows."""
+"""Says who calls: the user of a token, or the one whom a chat server's token names."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Iterable
 
 import structlog
 
+from fnsync.api.chatusers import ChatUsers
 from fnsync.api.exchange import Exchange
-from fnsync.api.tokentable import TokenTable
+from fnsync.api.forwarded import EMAIL, ID, NAME, ROLE, user_headers, user_of
+from fnsync.api.tokentable import Entry, TokenTable
+from fnsync.config import AuthConfig
 from fnsync.errors import FnsyncError, Unauthorized
-from fnsync.model import User
+from fnsync.model import Ceiling, User
 from fnsync.store.state import State
 
 #: How often the state is asked whether something changed.
@@ -27,10 +30,13 @@ log = structlog.get_logger(__name__)
 class Auth:
     """Says who a request's caller is."""
 
-    def __init__(self, state: State, admin_token: str | None, ready: asyncio.Event) -> None:
+    def __init__(self, state: State, config: AuthConfig, admin_token: str | None, ready: asyncio.Event) -> None:
         """`admin_token`: one more token, of the built-in admin, given from outside. `ready`: the server has started."""
         self._tokens = TokenTable(state, admin_token)
+        self._chat_users = ChatUsers(state)
+        self._takes_names = config.forwarded_user_headers
         self._ready = ready
+        self._generation = -1
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -42,33 +48,55 @@ class Auth:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            await self._chat_users.remember()
             await self._tokens.mark_used(final=True)
 
     async def caller(self, exchange: Exchange) -> User:
-        """Return who calls. Raises Unauthorized."""
+        """Return who calls.
+
+        Raises Unauthorized, and Invalid when headers that name a user cannot be understood.
+        """
         token = _token(exchange)
         digest = hashlib.sha256(token).digest()
         entry = self._tokens.find(token, digest) or await self._tokens.find_new(token, digest)
         if entry is None:
             raise Unauthorized("the token is not known, or was revoked")
-        if entry.user.role == "pending":
+        caller = entry.user if entry.ceiling is None else self._named(entry, entry.ceiling, exchange)
+        if caller.role == "pending":
             raise Unauthorized("the account is waiting for an admin to accept it")
-        return entry.user
+        return caller
 
     async def admin(self, exchange: Exchange) -> User:
-        """Return the caller if it is an admin. Raises Unauthorized."""
+        """Return the caller if it is an admin. Raises Unauthorized, and what `caller` raises."""
         caller = await self.caller(exchange)
         if not caller.is_admin:
             raise Unauthorized("this needs an admin's token")
         return caller
 
+    async def refresh(self) -> None:
+        """Let what was changed in the state count from now on. Raises StoreError."""
+        await self._tokens.refresh()
+        if self._tokens.generation != self._generation:
+            self._generation = self._tokens.generation
+            self._chat_users.forget()
+
+    def _named(self, entry: Entry, ceiling: Ceiling, exchange: Exchange) -> User:
+        """Return the user for whom a service token calls; where it names none, its owner."""
+        said = user_headers(exchange.scope["headers"]) if self._takes_names else None
+        if not said or entry.user.role == "pending":
+            return entry.user
+        user = user_of(ceiling, said.get(ID), said.get(NAME), said.get(EMAIL), said.get(ROLE))
+        self._chat_users.named(user)
+        return user
+
     async def _keep_up(self) -> None:
         await self._ready.wait()
         while True:
             try:
-                await self._tokens.refresh()
+                await self.refresh()
             except FnsyncError as exc:
                 log.warning("tokens_not_refreshed", error=str(exc))
+            await self._chat_users.remember()
             await self._tokens.mark_used()
             await asyncio.sleep(REFRESH_S)
 

@@ -11,12 +11,12 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from fnsync.errors import FnsyncError
-from fnsync.model import User
+from fnsync.model import Ceiling, User, lesser
 from fnsync.store.state import ADMIN, State
 
 #: How often, at most, an unknown id makes the table be read again.
@@ -33,7 +33,10 @@ class Entry:
 
     id: str
     digest: bytes = field(repr=False)
+    #: The owner, capped by the ceiling.
     user: User
+    #: Of a service token; None: no service token.
+    ceiling: Ceiling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,11 @@ class TokenTable:
         self._used: set[str] = set()
         #: Id -> time.monotonic() when the state was told.
         self._marked_at: dict[str, float] = {}
+
+    @property
+    def generation(self) -> int:
+        """The generation of the state that the table was read at; -1: not yet."""
+        return self._table.generation
 
     def find(self, token: bytes, digest: bytes) -> Entry | None:
         """The entry of a token, whose SHA-256 is `digest`, as far as the table is known to hold it."""
@@ -126,8 +134,8 @@ class TokenTable:
         generation = self._state.generation()
         if generation == table.generation:
             return table
-        entries = {
-            token.id.encode(): Entry(token.id, bytes.fromhex(token.digest), owner)
-            for token, owner in self._state.holders()
-        }
+        entries = {}
+        for token, owner in self._state.holders():
+            user = owner if token.ceiling is None else replace(owner, role=lesser(owner.role, token.ceiling))
+            entries[token.id.encode()] = Entry(token.id, bytes.fromhex(token.digest), user, token.ceiling)
         return Table(generation, entries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make, list and revoke access tokens.", no_args_is_help=True)
 
+#: As in `fnsync.model`, whose import would be half of the time that `--help` takes.
+Ceiling = Literal["user", "admin"]
 TokenId = Annotated[str, typer.Argument(metavar="ID", help="The token's id, as `token list` shows it.")]
 
 
@@ -30,18 +32,29 @@ def create(
         typer.Option("--user", metavar="EMAIL", help="Whose token it is; made if unknown. [default: the admin]"),
     ] = "",
     admin: Annotated[bool, typer.Option("--admin", help="A user made by this command is an admin.")] = False,
+    service: Annotated[
+        bool, typer.Option("--service", help="For a chat server, which says for which of its users it calls.")
+    ] = False,
+    ceiling: Annotated[
+        Ceiling | None, typer.Option("--ceiling", help="The most that those may. [default: user]", show_default=False)
+    ] = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
     """Make a token and print it: this once, since only its hash is kept."""
+    if ceiling is not None and not service:
+        raise Invalid("--ceiling is for service tokens", hint="add --service")
+    if service:
+        ceiling = ceiling or "user"
     with open_state(load_config(config)) as state:
         owner = _owner(state, user.strip(), admin=admin)
-        made, text = state.add_token(owner.id, label)
+        made, text = state.add_token(owner.id, label, ceiling=ceiling)
     if json:
         print_json({**_shown(made, owner), "token": text})
         return
     # Only the token goes to stdout, so that TOKEN=$(fnsync token create) works.
-    console(stderr=True).print(f"token {made.id} of {printable(owner.email)}; it is not shown again", style="dim")
+    kind = f"service token {made.id} with the ceiling {ceiling}" if ceiling else f"token {made.id}"
+    console(stderr=True).print(f"{kind} of {printable(owner.email)}; it is not shown again", style="dim")
     typer.echo(text)
 
 
@@ -65,7 +78,7 @@ def list_tokens(config: ConfigFile = None, json: Json = False) -> None:
     from rich.table import Table  # start time
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("id", "label", "user", "role", "created", "last used"):
+    for heading in ("id", "label", "user", "role", "ceiling", "created", "last used"):
         table.add_column(heading)
     for token in tokens:
         owner = owners.get(token.user_id)
@@ -74,6 +87,7 @@ def list_tokens(config: ConfigFile = None, json: Json = False) -> None:
             printable(token.label),
             printable(owner.email if owner else token.user_id),
             owner.role if owner else "?",
+            token.ceiling or "",
             _day(token.created_at),
             _day(token.last_used_at) if token.last_used_at else "never",
         )
