@@ -253,10 +253,13 @@ class AuthConfig(Section):
 
 
 class RateLimits(Section):
-    """Completions per caller; None: unlimited. A chat service has one token for all of its users."""
+    """What is counted; None: unlimited."""
 
+    #: Completions of one user, and of one admin.
     user: RateLimit = None
     admin: RateLimit = None
+    #: Wrong tokens from one address.
+    logins: RateLimit = Rate(count=20, period_s=60.0)
 
 
 class ImportPolicy(Section):

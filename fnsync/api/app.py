@@ -47,8 +47,10 @@ class App:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        admin_token = service.environ.get("FNSYNC_ADMIN_TOKEN")
-        self._auth = Auth(service.state, service.config.auth, admin_token, service.reconciler.ready)
+        config = service.config
+        self._auth = Auth(
+            service.state, config.auth, config.rate_limits.logins, service.environ, service.reconciler.ready
+        )
         self._models = Models(service.executor)
         self._tally = Tally()
         completions = Completions(service.executor, self._models)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 
+from fnsync.admin import VARIABLE
 from fnsync.api.chatusers import ChatUsers
 from fnsync.api.exchange import Exchange
 from fnsync.api.forwarded import EMAIL, ID, NAME, ROLE, user_headers, user_of
+from fnsync.api.logins import Logins
 from fnsync.api.tokentable import Entry, TokenTable
 from fnsync.config import AuthConfig
-from fnsync.errors import FnsyncError, Unauthorized
-from fnsync.model import Ceiling, User
+from fnsync.errors import FnsyncError, RateLimited, Unauthorized
+from fnsync.model import Ceiling, Rate, User
 from fnsync.store.state import State
 
 #: How often the state is asked whether something changed.
@@ -30,10 +32,18 @@ log = structlog.get_logger(__name__)
 class Auth:
     """Says who a request's caller is."""
 
-    def __init__(self, state: State, config: AuthConfig, admin_token: str | None, ready: asyncio.Event) -> None:
-        """`admin_token`: one more token, of the built-in admin, given from outside. `ready`: the server has started."""
-        self._tokens = TokenTable(state, admin_token)
+    def __init__(
+        self,
+        state: State,
+        config: AuthConfig,
+        failures: Rate | None,
+        environ: Mapping[str, str],
+        ready: asyncio.Event,
+    ) -> None:
+        """`failures`: wrong tokens per address; None: any number. `ready`: the server has started."""
+        self._tokens = TokenTable(state, environ.get(VARIABLE))
         self._chat_users = ChatUsers(state)
+        self._logins = Logins(failures)
         self._takes_names = config.forwarded_user_headers
         self._ready = ready
         self._generation = -1
@@ -54,13 +64,24 @@ class Auth:
     async def caller(self, exchange: Exchange) -> User:
         """Return who calls.
 
-        Raises Unauthorized, and Invalid when headers that name a user cannot be understood.
+        Raises Unauthorized, RateLimited after too many wrong tokens from the client's address, and Invalid when
+        headers that name a user cannot be understood.
         """
         token = _token(exchange)
         digest = hashlib.sha256(token).digest()
-        entry = self._tokens.find(token, digest) or await self._tokens.find_new(token, digest)
+        client = exchange.scope.get("client")
+        address = client[0] if client else ""
+        wait_s = self._logins.wait_s(address)
+        if wait_s and not self._logins.knows(address, digest):
+            raise _blocked(wait_s)
+        entry = self._tokens.find(token, digest)
         if entry is None:
-            raise Unauthorized("the token is not known, or was revoked")
+            try:
+                entry = await self._look_further(token, digest, wait_s)
+            except Unauthorized:
+                self._failed(address)
+                raise
+        self._logins.accepted(address, digest)
         caller = entry.user if entry.ceiling is None else self._named(entry, entry.ceiling, exchange)
         if caller.role == "pending":
             raise Unauthorized("the account is waiting for an admin to accept it")
@@ -80,6 +101,22 @@ class Auth:
             self._generation = self._tokens.generation
             self._chat_users.forget()
 
+    # ---- tokens that are not in the table -----------------------------------------------------------------
+
+    def _failed(self, address: str) -> None:
+        self._logins.failed(address)
+        if self._logins.wait_s(address):
+            log.warning("too_many_wrong_tokens", address=address)
+
+    async def _look_further(self, token: bytes, digest: bytes, wait_s: float) -> Entry:
+        """Return the entry of a token that was not found. Raises Unauthorized, and RateLimited if one has to wait."""
+        if wait_s:
+            raise _blocked(wait_s)
+        entry = await self._tokens.find_new(token, digest)
+        if entry is None:
+            raise Unauthorized("the token is not known, or was revoked")
+        return entry
+
     def _named(self, entry: Entry, ceiling: Ceiling, exchange: Exchange) -> User:
         """Return the user for whom a service token calls; where it names none, its owner."""
         said = user_headers(exchange.scope["headers"]) if self._takes_names else None
@@ -88,6 +125,8 @@ class Auth:
         user = user_of(ceiling, said.get(ID), said.get(NAME), said.get(EMAIL), said.get(ROLE))
         self._chat_users.named(user)
         return user
+
+    # ---- keeping up ---------------------------------------------------------------------------------------
 
     async def _keep_up(self) -> None:
         await self._ready.wait()
@@ -133,3 +172,7 @@ def _cookie(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
                 if name == b"token":
                     return token.strip(b'"')
     return b""
+
+
+def _blocked(wait_s: float) -> RateLimited:
+    return RateLimited("too many wrong tokens came from this address", retry_after_s=wait_s)
