@@ -21,7 +21,7 @@ from pydantic_core.core_schema import ValidationInfo
 from fnsync.errors import ConfigError
 from fnsync.marks import Loc, Marked, MarkError
 from fnsync.marks import read as read_marked
-from fnsync.model import Limits, Rate
+from fnsync.model import Ceiling, Limits, Rate
 from fnsync.units import parse_duration, parse_rate, parse_size
 
 FILE_NAME = "fnsync.yaml"
@@ -243,13 +243,26 @@ class UpstreamConfig(Section):
     key: SecretReference | None = None
 
 
+class JwtConfig(Section):
+    """The signed tokens of a chat server that are accepted."""
+
+    #: What it signs its users' login tokens with.
+    secret: SecretReference
+    #: What it signs X-OpenWebUI-User-Jwt with; None: the same.
+    forwarded_secret: SecretReference | None = None
+    #: The most that such a token gives.
+    ceiling: Ceiling = "user"
+
+
 class AuthConfig(Section):
-    """What users may do."""
+    """What users may do, and how they say who they are."""
 
     #: Whether users without the admin role may make functions.
     user_functions: bool = False
     #: Whether a chat server with a service token may say in headers which of its users calls.
     forwarded_user_headers: bool = True
+    #: None: no signed tokens of a chat server are accepted.
+    jwt: JwtConfig | None = None
 
 
 class RateLimits(Section):

@@ -278,6 +278,6 @@ def test_naming_users_can_be_switched_off(project: Project, start_server: Callab
     server = start_server(project)
     token = server.add_token("user", "chat@example.org", ceiling="admin")
 
-    for headers in (named(role="admin"), named(name="%00")):
+    for headers in (named(role="admin"), named(name="%00"), {"X-OpenWebUI-User-Jwt": "x"}):
         caller = who(server, token, headers)
         assert (caller["email"], caller["role"]) == ("chat@example.org", "user")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import structlog
 
 from fnsync.admin import VARIABLE
 from fnsync.api.chatusers import ChatUsers
 from fnsync.api.exchange import Exchange
-from fnsync.api.forwarded import EMAIL, ID, NAME, ROLE, user_headers, user_of
+from fnsync.api.forwarded import EMAIL, ID, NAME, ROLE, SIGNED, user_headers, user_of
+from fnsync.api.jwts import ChatTokens
 from fnsync.api.logins import Logins
 from fnsync.api.tokentable import Entry, TokenTable
 from fnsync.config import AuthConfig
 from fnsync.errors import FnsyncError, RateLimited, Unauthorized
-from fnsync.model import Ceiling, Rate, User
+from fnsync.model import Ceiling, Rate, User, lesser
 from fnsync.store.state import State
 
 #: How often the state is asked whether something changed.
@@ -40,9 +42,13 @@ class Auth:
         environ: Mapping[str, str],
         ready: asyncio.Event,
     ) -> None:
-        """`failures`: wrong tokens per address; None: any number. `ready`: the server has started."""
+        """`failures`: wrong tokens per address; None: any number. `ready`: the server has started.
+
+        Raises ConfigError for secrets that are named but not there.
+        """
         self._tokens = TokenTable(state, environ.get(VARIABLE))
         self._chat_users = ChatUsers(state)
+        self._chat_tokens = ChatTokens(config.jwt, environ) if config.jwt is not None else None
         self._logins = Logins(failures)
         self._takes_names = config.forwarded_user_headers
         self._ready = ready
@@ -110,6 +116,8 @@ class Auth:
 
     async def _look_further(self, token: bytes, digest: bytes, wait_s: float) -> Entry:
         """Return the entry of a token that was not found. Raises Unauthorized, and RateLimited if one has to wait."""
+        if self._chat_tokens is not None and token.count(b".") == 2:
+            return Entry("", digest, await self._logged_in(token, self._chat_tokens))
         if wait_s:
             raise _blocked(wait_s)
         entry = await self._tokens.find_new(token, digest)
@@ -117,12 +125,27 @@ class Auth:
             raise Unauthorized("the token is not known, or was revoked")
         return entry
 
+    async def _logged_in(self, token: bytes, chat_tokens: ChatTokens) -> User:
+        """Return the user who logged in at the chat server with that token."""
+        id = chat_tokens.login(token)
+        user = await self._chat_users.known(id)
+        if user is None:
+            return User(id, id, "", "user")
+        return replace(user, role=lesser(user.role, chat_tokens.ceiling))
+
     def _named(self, entry: Entry, ceiling: Ceiling, exchange: Exchange) -> User:
         """Return the user for whom a service token calls; where it names none, its owner."""
         said = user_headers(exchange.scope["headers"]) if self._takes_names else None
         if not said or entry.user.role == "pending":
             return entry.user
-        user = user_of(ceiling, said.get(ID), said.get(NAME), said.get(EMAIL), said.get(ROLE))
+        if SIGNED not in said:
+            user = user_of(ceiling, said.get(ID), said.get(NAME), said.get(EMAIL), said.get(ROLE))
+        elif self._chat_tokens is not None:
+            user = self._chat_tokens.forwarded(said[SIGNED], ceiling)
+        else:
+            # Taking the owner instead would make all users of the chat server one.
+            hint = "name the secret it is signed with: auth.jwt.secret"
+            raise Unauthorized("the token in X-OpenWebUI-User-Jwt cannot be checked", hint=hint)
         self._chat_users.named(user)
         return user
 

@@ -1,8 +1,9 @@
-"""The users of chat servers: who is named gets into the state."""
+"""The users of chat servers: who is named gets into the state, who logs in is looked up there."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 
 import structlog
 
@@ -10,8 +11,10 @@ from fnsync.errors import FnsyncError
 from fnsync.model import User
 from fnsync.store.state import State
 
-#: Users kept in memory; the state is told of the rest once more.
+#: Users kept in memory; the rest is asked of the state, or told to it, once more.
 MANY_USERS = 10_000
+#: How long what the state said of somebody is believed; another server may have changed it.
+BELIEVED_S = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +28,8 @@ class ChatUsers:
         self._remembered: dict[str, User] = {}
         #: By id, named since the state was told last.
         self._named: dict[str, User] = {}
+        #: Id -> what the state said, and until when (time.monotonic()) that is believed.
+        self._looked_up: dict[str, tuple[User | None, float]] = {}
 
     def named(self, user: User) -> None:
         """Have the state told of `user`, unless it knows."""
@@ -32,9 +37,24 @@ class ChatUsers:
         if remembered is not user and remembered != user and len(self._named) < MANY_USERS:
             self._named[user.id] = user
 
+    async def known(self, id: str) -> User | None:
+        """The user of that id, if a chat server has named them. Raises StoreError."""
+        user = self._named.get(id) or self._remembered.get(id)
+        if user is not None:
+            return user
+        user, until = self._looked_up.get(id, (None, 0.0))
+        if time.monotonic() >= until:
+            account = await asyncio.to_thread(self._state.account, id)
+            user = account.user if account is not None and account.origin == "forwarded" else None
+            if len(self._looked_up) >= MANY_USERS:
+                self._looked_up.clear()
+            self._looked_up[id] = (user, time.monotonic() + BELIEVED_S)
+        return user
+
     def forget(self) -> None:
         """Believe the state anew: users may have been removed."""
         self._remembered.clear()
+        self._looked_up.clear()
 
     async def remember(self) -> None:
         """Tell the state who was named. That it cannot be told is no reason to refuse anybody."""
@@ -49,3 +69,5 @@ class ChatUsers:
         if len(self._remembered) + len(named) > MANY_USERS:
             self._remembered.clear()
         self._remembered |= named
+        for id in named:
+            self._looked_up.pop(id, None)

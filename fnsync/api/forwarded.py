@@ -11,12 +11,14 @@ from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from fnsync.errors import Invalid
-from fnsync.model import Ceiling, User, lesser
+from fnsync.model import Ceiling, Role, User, lesser
 from fnsync.store.users import EMAIL_CHARACTERS, ID_CHARACTERS, NAME_CHARACTERS, one_line
 
 PREFIX = b"x-openwebui-user-"
 ID, NAME, EMAIL, ROLE = PREFIX + b"id", PREFIX + b"name", PREFIX + b"email", PREFIX + b"role"
-HEADERS = frozenset({ID, NAME, EMAIL, ROLE})
+#: One signed token in place of these four.
+SIGNED = PREFIX + b"jwt"
+HEADERS = frozenset({ID, NAME, EMAIL, ROLE, SIGNED})
 
 ROLE_CHARACTERS = 32
 #: A character takes at most 4 bytes, and each of them 3 when it is percent-encoded.
@@ -43,12 +45,22 @@ def user_of(
     ceiling: Ceiling, id: bytes | None, name: bytes | None = None, email: bytes | None = None, role: bytes | None = None
 ) -> User:
     """The user whom the values of the headers name, with the lesser of that role and the ceiling. Raises Invalid."""
-    named, title = _plain(ID, id, ID_CHARACTERS).strip(), _title(ID)
-    if not named:
-        raise Invalid(f"{title} is missing, so that nobody is named", param=title)
-    address = one_line(_plain(EMAIL, email, EMAIL_CHARACTERS).strip().lower(), "email", EMAIL_CHARACTERS)
-    shown = _name(name).strip() or address[:NAME_CHARACTERS] or named
-    return User(named, shown, address, lesser(_plain(ROLE, role, ROLE_CHARACTERS), ceiling))
+    return user_named(
+        _plain(ID, id, ID_CHARACTERS),
+        _name(name),
+        _plain(EMAIL, email, EMAIL_CHARACTERS),
+        lesser(_plain(ROLE, role, ROLE_CHARACTERS), ceiling),
+        id_is=_title(ID),
+    )
+
+
+def user_named(id: str, name: str, email: str, role: Role, *, id_is: str) -> User:
+    """A user of a chat server; `id_is` says where the id stands. Raises Invalid when it is empty."""
+    id, name = id.strip(), name.strip()
+    if not id:
+        raise Invalid(f"{id_is} is missing, so that nobody is named", param=id_is)
+    email = one_line(email.strip().lower(), "email", EMAIL_CHARACTERS)  # some letters become two
+    return User(id, name or email[:NAME_CHARACTERS] or id, email, role)
 
 
 def _name(value: bytes | None) -> str:

@@ -15,7 +15,9 @@ from fnsync.chat.requests import ChatRequest
 from fnsync.model import LiveFunction, User
 
 #: Request headers that carry credentials; a function never sees them.
-CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
+CREDENTIAL_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-openwebui-user-jwt"}
+)
 
 
 @dataclass(slots=True)
