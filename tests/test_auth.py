@@ -137,7 +137,7 @@ def test_a_cookie_counts_where_nothing_is_changed(server: Server, cookie: str) -
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/v1/chat/completions"), ("POST", "/api/chat/completions")],
+    [("POST", "/v1/chat/completions"), ("POST", "/api/users"), ("PUT", "/api/users/x"), ("DELETE", "/api/users/x")],
 )
 def test_a_cookie_does_not_count_where_another_site_could_have_it_sent(server: Server, method: str, path: str) -> None:
     answer = httpx.request(method, f"{server.url}{path}", headers={"Cookie": f"token={server.token}"})

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, get_args
 
+import httpx
 import pytest
 
 from fnsync.api.forwarded import user_of
@@ -242,15 +243,16 @@ def test_who_is_named_is_listed_soon_and_follows_the_chat_server(server: Server)
     )
 
 
-def test_who_was_removed_is_remembered_again_when_they_call(server: Server) -> None:
+def test_who_was_removed_is_remembered_again_when_they_call(server: Server, client: httpx.Client) -> None:
     token = server.add_token("user", "chat@example.org", ceiling="user")
     headers = named(id="comes-back")
     who(server, token, headers)
     wait_for("the user", lambda: known(server, "comes-back"))
 
-    with server.state() as state:
-        state.remove_user("comes-back")
-    wait_for("the user again", lambda: who(server, token, headers) and known(server, "comes-back"), 5)
+    assert client.delete("/api/users/comes-back").status_code == 200
+    assert known(server, "comes-back") is None
+    assert who(server, token, headers)["id"] == "comes-back"
+    wait_for("the user again", lambda: known(server, "comes-back"), 5)
 
 
 def test_what_is_named_last_before_a_stop_is_kept(project: Project, start_server: Callable[..., Server]) -> None:

@@ -21,6 +21,8 @@ from fnsync.api.models import ModelEndpoints
 from fnsync.api.operations import Operations
 from fnsync.api.routes import Route, Who, by_path
 from fnsync.api.tally import Tally
+from fnsync.api.tokens import TokenEndpoints
+from fnsync.api.users import UserEndpoints
 from fnsync.api.valves import ValvesEndpoints
 from fnsync.chat.completions import Completions
 from fnsync.chat.models import Models
@@ -64,6 +66,8 @@ class App:
             *valves.routes(),
             *chat.routes(),
             *models.routes(),
+            *UserEndpoints(service, self._auth).routes(),
+            *TokenEndpoints(service, self._auth).routes(),
             *operations.routes(),
         )
         documents = Documents(routes, service.version)
