@@ -36,13 +36,16 @@ def test_a_pipe_is_one_model_with_the_recorded_keys(server: Server, client: http
     text = '"""\ntitle: Says hello\n"""\nclass Pipe:\n    class UserValves: pass\n    def pipe(self, body): return ""\n'
     status = server.add(fn, text)
 
-    assert listed(client, fn) == {
+    openai = {
+        "id": fn,
+        "name": "Says hello",
+        "object": "model",
+        "created": status["updated_at"],
+        "owned_by": "openai",
+    }
+    assert listed(client, fn, "/api/models") == {
         fn: {
-            "id": fn,
-            "name": "Says hello",
-            "object": "model",
-            "created": status["updated_at"],
-            "owned_by": "openai",
+            **openai,
             "pipe": {"type": "pipe"},
             "has_user_valves": False,
             "actions": [],
@@ -50,7 +53,10 @@ def test_a_pipe_is_one_model_with_the_recorded_keys(server: Server, client: http
             "tags": [],
         }
     }
-    assert listed(client, fn, "/api/models") == listed(client, fn, "/api/v1/models") == listed(client, fn)
+    assert listed(client, fn, "/api/models") == listed(client, fn, "/api/v1/models")
+    # With `pipe`, an Open WebUI that is connected here would look for the function in itself.
+    assert listed(client, fn, "/v1/models") == {fn: openai}
+    assert client.get(f"/v1/models/{fn}").json() == openai
 
 
 def test_the_openai_list_says_that_it_is_one(client: httpx.Client) -> None:
@@ -205,7 +211,7 @@ def test_actions_and_toggle_filters_show_on_the_models_they_are_attached_to(
     text = front.format("Fil") + "class Filter:\n    toggle = True\n    def inlet(self, body): pass\n"
     server.add(filter, text, f"models: [{pipe}]")
 
-    models = listed(client, fn)
+    models = listed(client, fn, "/api/models")
 
     item = {"description": "d", "icon": "data:,x"}
     assert models[pipe]["actions"] == [{"id": action, "name": "Act", **item}]

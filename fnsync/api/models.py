@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -13,6 +14,9 @@ from fnsync.errors import Unavailable, UnknownModel
 
 if TYPE_CHECKING:
     from fnsync.service import Service
+
+
+OPENAI_KEYS = ("id", "name", "object", "created", "owned_by")
 
 
 class ModelEntries(BaseModel):
@@ -65,11 +69,20 @@ class ModelEndpoints:
 
     async def openai_list(self, exchange: Exchange) -> None:
         entries = await self._models.entries(self._service.registry.world, exchange.caller)
-        await exchange.json(200, {"object": "list", "data": entries})
+        await exchange.json(200, {"object": "list", "data": [_openai_entry(entry) for entry in entries]})
 
     async def list(self, exchange: Exchange) -> None:
         await exchange.json(200, {"data": await self._models.entries(self._service.registry.world, exchange.caller)})
 
     async def one(self, exchange: Exchange) -> None:
         model: str = exchange.scope["path_params"]["id"]
-        await exchange.json(200, await self._models.entry(self._service.registry.world, model, exchange.caller))
+        entry = await self._models.entry(self._service.registry.world, model, exchange.caller)
+        await exchange.json(200, _openai_entry(entry))
+
+
+def _openai_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What OpenAI says of a model, and its name.
+
+    Of the rest, `pipe` would have an Open WebUI that is connected here look for the function in itself.
+    """
+    return {key: entry[key] for key in OPENAI_KEYS if key in entry}
