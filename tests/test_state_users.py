@@ -6,6 +6,7 @@ import pytest
 
 from fnsync.errors import Conflict, Invalid, NotFound
 from fnsync.model import User
+from fnsync.store import tables
 from fnsync.store.state import ADMIN, State
 
 ZOE = User("7f3c", "Zoë Ünal", "zoe@example.org", "user")
@@ -150,6 +151,15 @@ def test_a_chat_server_cannot_change_a_local_user(any_state: State) -> None:
     any_state.remember(User(ada.id, "Eve", "eve@example.org", "admin"), User("admin", "Eve", "eve@example.org", "user"))
 
     assert any_state.users() == [ada, ADMIN]
+
+
+def test_a_chat_server_cannot_take_the_place_of_the_built_in_admin(any_state: State) -> None:
+    with any_state._writing() as connection:  # as where somebody had that address before there were service tokens
+        connection.execute(tables.users.delete().where(tables.users.c.id == ADMIN.id))
+    any_state.remember(User(ADMIN.id, "Eve", "eve@example.org", "user"))
+
+    assert any_state.user(ADMIN.id) is None
+    assert any_state.ensure_admin() == ADMIN == any_state.user(ADMIN.id)
 
 
 def test_a_user_of_a_chat_server_is_changed_there_and_calls_with_its_token(any_state: State) -> None:
