@@ -239,8 +239,10 @@ class Reconciler:
             self._writer.files(changes.read.values(), changes.removed)
         if changes.ids:
             self._provenance.files_changed()
-        if ids:
-            self._writer.functions(ids)
+        # Also of files that only have another time: rows tell it, of files that git does not know.
+        told = {*ids, *(reading.unit.id for reading in changes.read.values())}
+        if told:
+            self._writer.functions(told)
         return [task for task in loads if task is not None]
 
     def _take_one(self, id: FunctionId, outcome: Outcome, *, lost: bool = False) -> asyncio.Task[None] | None:

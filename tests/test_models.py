@@ -15,6 +15,7 @@ from fnsync.chat.models import Models
 from fnsync.model import Access, Frontmatter, FunctionId, Kind, Limits, LiveFunction, Manifest, Revision, Settings, User
 from fnsync.registry import World
 from fnsync.runtime.executor import Executor
+from fnsync.uservalves import UserValves
 from tests.conftest import Server, wait_for
 
 CHAT = "/v1/chat/completions"
@@ -292,7 +293,7 @@ def live(id: str, *, manifold: bool = False) -> LiveFunction:
 def test_nothing_is_kept_of_functions_that_are_gone() -> None:
     executor = cast(Executor, None)  # nothing is called
     models = Models(executor)
-    completions = Completions(executor, models)
+    completions = Completions(executor, models, cast(UserValves, None))
     world = World()
     for number in range(20):
         pipe, manifold = live(f"pipe_{number}"), live(f"manifold_{number}", manifold=True)

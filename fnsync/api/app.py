@@ -55,7 +55,7 @@ class App:
         )
         self._models = Models(service.executor)
         self._tally = Tally()
-        completions = Completions(service.executor, self._models)
+        completions = Completions(service.executor, self._models, service.user_valves)
         chat = CompletionsEndpoint(service, self._models, completions, self._tally)
         models = ModelEndpoints(service, self._models)
         operations = Operations(service, self._auth, self._tally)

@@ -29,6 +29,7 @@ from fnsync.registry import World
 from fnsync.runtime import wire
 from fnsync.runtime.call import Invocation, RunningCall
 from fnsync.runtime.executor import CallContext, Executor
+from fnsync.uservalves import UserValves
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream; charset=utf-8"
@@ -92,9 +93,10 @@ class Plan:
 class Completions:
     """Answers chat completion requests. One per server."""
 
-    def __init__(self, executor: Executor, models: Models) -> None:
+    def __init__(self, executor: Executor, models: Models, user_valves: UserValves) -> None:
         self._executor = executor
         self._models = models
+        self._user_valves = user_valves
         self._rates = Rates()
         self._plans: dict[FunctionId, Plan] = {}
 
@@ -123,7 +125,10 @@ class Completions:
             described = self._models.described
             call = contexts.Call(function, caller, request, lambda: described(world, function, sub), http)
             values = contexts.context(plan.reserved, call)
-        invocation = Invocation("pipe", request.body, request.stream, values, events=events)
+        own: Mapping[str, Any] = {}
+        if function.manifest.user_valves_schema is not None:
+            own = await self._user_valves.for_call(function, caller)
+        invocation = Invocation("pipe", request.body, request.stream, values, own, events)
         return Completion(
             plan, self._executor.call(function, invocation), request, Renderer(request.model, events=events), describe
         )

@@ -10,7 +10,16 @@ from fnsync.chat.context import user as user_argument
 from fnsync.edits import valves
 from fnsync.edits.drafts import Content, Drafting
 from fnsync.edits.writer import Edit, Writer, Written
-from fnsync.errors import Conflict, ContentRefused, InvalidValves, NotFound, UnknownFunction, ValvesUnfit
+from fnsync.errors import (
+    Conflict,
+    ContentRefused,
+    Invalid,
+    InvalidValves,
+    LoadFailed,
+    NotFound,
+    UnknownFunction,
+    ValvesUnfit,
+)
 from fnsync.model import FunctionId, FunctionRow, LiveFunction, Unit, User
 from fnsync.plan import Standing
 from fnsync.reconcile import Reconciler
@@ -161,6 +170,8 @@ class Manager:
             return self._executor.resolved_valves(asked)
         except ValvesUnfit as exc:
             raise InvalidValves(exc.misfits, hint=exc.hint) from exc
+        except LoadFailed as exc:
+            raise Invalid(exc.problem.message, hint=exc.hint) from exc
 
     def _newest(self, id: FunctionId) -> LiveFunction:
         """The function whose classes count: the newest revision if it can be loaded, else the one that serves."""

@@ -1,0 +1,318 @@
+"""Valves over HTTP: what is stored in which form, whose values a call gets, and that no secret is anywhere in clear."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from fnsync.vault import FILE, new_key
+from tests.conftest import Project, Server, wait_for
+
+API = "/api/v1/functions"
+CHAT = "/v1/chat/completions"
+
+TUNED = """
+import json
+from pydantic import BaseModel, Field, SecretStr
+
+
+class Inner(BaseModel):
+    host: str = "h"
+    password: str = ""
+
+
+class Pipe:
+    class Valves(BaseModel):
+        retries: int = Field(default=2, ge=0, le=5)
+        api_key: str = ""
+        hidden: SecretStr = SecretStr("")
+        shown: str = Field(default="", json_schema_extra={"input": {"type": "password"}})
+        inner: Inner = Inner()
+        max_tokens: int = 5
+        mode: str = Field(default="a", json_schema_extra={"input": {"options": "modes"}})
+
+        @classmethod
+        def modes(cls, __user__):
+            return ["a", __user__["name"]]
+
+    class UserValves(BaseModel):
+        tone: str = "plain"
+        token: str = ""
+
+    def __init__(self):
+        self.valves = self.Valves()
+
+    def pipe(self, body, __user__):
+        values = self.valves.model_dump(mode="python")
+        values["hidden"] = self.valves.hidden.get_secret_value()
+        return json.dumps({**values, "user": __user__["valves"].model_dump()})
+"""
+SECRETS = ("s3cret-key-1", "s3cret-hidden-2", "s3cret-shown-3", "s3cret-inner-4", "s3cret-user-5")
+
+
+def valves(client: httpx.Client, id: str) -> dict[str, Any]:
+    return dict(client.get(f"{API}/id/{id}/valves").json())
+
+
+def set_valves(client: httpx.Client, id: str, values: Any, **more: Any) -> httpx.Response:
+    return client.post(f"{API}/id/{id}/valves/update", json=values, **more)
+
+
+def seen(client: httpx.Client, id: str) -> dict[str, Any]:
+    """What the function itself sees."""
+    answer = client.post(CHAT, json={"model": id, "messages": [{"role": "user", "content": "?"}]})
+    assert answer.status_code == 200, answer.text
+    return dict(json.loads(answer.json()["choices"][0]["message"]["content"]))
+
+
+@pytest.fixture
+def tuned(project: Project, start_server: Callable[..., Server]) -> Server:
+    project.write("tuned.py", TUNED)
+    project.commit("first")
+    return start_server(project, environ={"DEEPL": "from-the-environment"})
+
+
+@pytest.fixture
+def client(tuned: Server) -> Iterator[httpx.Client]:
+    with tuned.client() as client:
+        yield client
+
+
+def everything_on_disk(root: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file, what SQLite and git hold in other forms included."""
+    for path in root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            yield str(path), path.read_bytes()
+    objects = subprocess.run(
+        ["git", "cat-file", "--batch-all-objects", "--batch"], cwd=root, capture_output=True, check=True
+    )
+    yield "git", objects.stdout
+
+
+# ---- secrets ---------------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_anywhere_in_clear(tuned: Server, client: httpx.Client) -> None:
+    values = {
+        "api_key": SECRETS[0],
+        "hidden": SECRETS[1],
+        "shown": SECRETS[2],
+        "inner": {"password": SECRETS[3]},
+        "retries": 4,
+        "max_tokens": 7,
+    }
+    assert set_valves(client, "tuned", values).json() == {**values, "inner": {"password": SECRETS[3]}}
+    own = client.post(f"{API}/id/tuned/valves/user/update", json={"token": SECRETS[4], "tone": "warm"})
+    assert own.status_code == 200
+    refused = set_valves(client, "tuned", {"retries": 99, "api_key": "s3cret-refused-6"})
+    assert refused.status_code == 400 and "s3cret" not in refused.text
+    assert seen(client, "tuned")["user"] == {"tone": "warm", "token": SECRETS[4]}
+    client.get(f"{API}/export", params={"include_valves": True})
+    assert tuned.stop() == 0
+
+    for name, data in everything_on_disk(tuned.project.root):
+        for secret in (*SECRETS, "s3cret-refused-6"):
+            assert secret.encode() not in data, f"{secret} is in clear in {name}"
+    stored = yaml.safe_load((tuned.project.functions / "tuned.yaml").read_text())["valves"]
+    assert {name for name, value in stored.items() if isinstance(value, dict) and "secret" in value} == {
+        "api_key",
+        "hidden",
+        "shown",
+        "inner",
+    }
+    assert (stored["retries"], stored["max_tokens"]) == (4, 7)
+    key = tuned.data / FILE
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert FILE not in tuned.project.git("ls-files")
+
+
+def test_secrets_reach_the_function_and_survive_a_restart(
+    tuned: Server, client: httpx.Client, start_server: Callable[..., Server]
+) -> None:
+    set_valves(client, "tuned", {"api_key": SECRETS[0], "inner": {"password": SECRETS[3]}})
+    assert seen(client, "tuned")["api_key"] == SECRETS[0]
+    tuned.stop()
+
+    with start_server(tuned.project).client() as again:
+        assert seen(again, "tuned")["inner"] == {"host": "h", "password": SECRETS[3]}
+        assert valves(again, "tuned") == {"api_key": SECRETS[0], "inner": {"password": SECRETS[3]}}
+
+
+def test_what_does_not_change_keeps_its_encrypted_form(tuned: Server, client: httpx.Client) -> None:
+    set_valves(client, "tuned", {"api_key": SECRETS[0], "retries": 1})
+    before = yaml.safe_load((tuned.project.functions / "tuned.yaml").read_text())["valves"]["api_key"]
+
+    answer = set_valves(client, "tuned", {"api_key": SECRETS[0], "retries": 2})
+
+    after = yaml.safe_load((tuned.project.functions / "tuned.yaml").read_text())["valves"]
+    assert answer.status_code == 200 and after == {"api_key": before, "retries": 2}
+    assert "x-fnsync-commit" not in set_valves(client, "tuned", {"api_key": SECRETS[0], "retries": 2}).headers
+
+
+def test_a_secret_that_was_written_by_hand_is_encrypted_by_the_next_edit(tuned: Server, client: httpx.Client) -> None:
+    tuned.project.write("tuned.yaml", "# by hand\nvalves:\n  api_key: s3cret-by-hand   # oops\n  retries: 1\n")
+    tuned.project.commit("by hand")
+    wait_for("the values", lambda: valves(client, "tuned") == {"api_key": "s3cret-by-hand", "retries": 1})
+
+    set_valves(client, "tuned", {"api_key": "s3cret-by-hand", "retries": 2})
+
+    text = (tuned.project.functions / "tuned.yaml").read_text()
+    assert "s3cret-by-hand" not in text and text.startswith("# by hand\n")
+    assert seen(client, "tuned")["api_key"] == "s3cret-by-hand"
+
+
+def test_another_key_is_told_in_the_status_with_the_field(
+    tuned: Server, client: httpx.Client, start_server: Callable[..., Server]
+) -> None:
+    set_valves(client, "tuned", {"api_key": SECRETS[0]})
+    tuned.stop()
+    (tuned.data / FILE).unlink()
+
+    other = tuned.project.root / "other"
+    server = start_server(
+        tuned.project, environ={"FNSYNC_SECRET_KEY": new_key(), "FNSYNC_DATA": str(other)}, data=other
+    )
+
+    entry = server.function("tuned")
+    assert entry is not None and entry["status"] == "failed"
+    assert "valves.api_key" in entry["error"]["message"] and "FNSYNC_SECRET_KEY" in entry["error"]["hint"]
+    with server.client() as again:
+        answer = again.get(f"{API}/id/tuned/valves")
+        assert answer.status_code == 500 and "api_key" in answer.json()["detail"]
+        assert set_valves(again, "tuned", {"api_key": "new"}).status_code == 200
+        assert seen(again, "tuned")["api_key"] == "new"
+
+
+# ---- references ------------------------------------------------------------------------------------------
+
+
+def test_references_to_the_environment_survive_what_does_not_name_them(tuned: Server, client: httpx.Client) -> None:
+    tuned.project.write("tuned.yaml", "valves:\n  # from the vault\n  api_key: {env: DEEPL}   # why\n  retries: 1\n")
+    tuned.project.commit("by hand")
+    reference = {"env": "DEEPL"}
+    wait_for("the values", lambda: valves(client, "tuned") == {"api_key": reference, "retries": 1})
+
+    assert set_valves(client, "tuned", {"retries": 3}).json() == {"retries": 3, "api_key": reference}
+    assert set_valves(client, "tuned", {**valves(client, "tuned"), "retries": 4}).status_code == 200
+    assert "  # from the vault\n  api_key: {env: DEEPL}" in (tuned.project.functions / "tuned.yaml").read_text()
+    assert seen(client, "tuned")["api_key"] == "from-the-environment"
+
+    assert set_valves(client, "tuned", {"api_key": None}).json() == {}
+    assert set_valves(client, "tuned", {"api_key": reference}).json() == {"api_key": reference}
+    missing = set_valves(client, "tuned", {"api_key": {"env": "NOT_THERE"}})
+    assert missing.status_code == 400 and "NOT_THERE" in missing.json()["detail"]
+    ours = set_valves(client, "tuned", {"api_key": {"env": "FNSYNC_ADMIN_TOKEN"}})
+    assert ours.status_code == 400
+
+
+# ---- what fits -------------------------------------------------------------------------------------------
+
+
+def test_the_spec_has_options_for_who_asks(client: httpx.Client) -> None:
+    spec = client.get(f"{API}/id/tuned/valves/spec").json()
+
+    assert spec["properties"]["mode"]["input"] == {"options": ["a", "Admin"]}
+
+
+def test_a_value_that_does_not_fit_is_named(client: httpx.Client) -> None:
+    answer = set_valves(client, "tuned", {"retries": 99, "inner": {"host": 5}})
+
+    assert answer.status_code == 400
+    assert "retries: Input should be less than or equal to 5" in answer.json()["detail"]
+    assert "inner.host: " in answer.json()["detail"]
+
+
+def test_a_required_valve_is_set_after_the_function_was_made(tuned: Server, client: httpx.Client) -> None:
+    source = """
+from pydantic import BaseModel
+
+
+class Pipe:
+    class Valves(BaseModel):
+        api_key: str
+
+    def pipe(self, body):
+        return self.valves.api_key
+"""
+    made = client.post(f"{API}/create", json={"id": "needs", "name": "Needs", "content": source, "meta": {}})
+    assert made.status_code == 200 and made.json()["type"] == "pipe"
+    entry = tuned.function("needs")
+    assert entry is not None and "api_key" in entry["error"]["message"]
+    assert client.get(f"{API}/id/needs/valves/spec").json()["required"] == ["api_key"]
+
+    assert set_valves(client, "needs", {"api_key": "k"}).status_code == 200
+    assert client.post(f"{API}/id/needs/toggle").json()["is_active"] is True
+    answer = client.post(CHAT, json={"model": "needs", "messages": [{"role": "user", "content": "?"}]})
+    assert answer.json()["choices"][0]["message"]["content"] == "k"
+
+
+def test_a_revision_that_asks_for_a_new_valve_is_stale_until_it_is_set(tuned: Server, client: httpx.Client) -> None:
+    row = client.get(f"{API}/id/tuned").json()
+    source = TUNED.replace("        retries: int", "        region: str\n        retries: int").replace(
+        "self.valves = self.Valves()", "pass"
+    )
+
+    answer = client.post(f"{API}/id/tuned/update", json={**row, "content": source})
+
+    assert answer.status_code == 200
+    entry = tuned.function("tuned")
+    assert entry is not None and entry["status"] == "stale" and "region" in entry["error"]["message"]
+    assert "region" not in seen(client, "tuned")
+    assert set_valves(client, "tuned", {"region": "eu"}).status_code == 200
+    assert seen(client, "tuned")["region"] == "eu"
+    assert tuned.function("tuned")["status"] == "ready"  # type: ignore[index]
+
+
+def test_a_revision_that_takes_a_stored_value_no_more_is_refused_or_stale(tuned: Server, client: httpx.Client) -> None:
+    set_valves(client, "tuned", {"retries": 4})
+    row = client.get(f"{API}/id/tuned").json()
+    narrower = TUNED.replace("le=5", "le=3")
+
+    refused = client.post(f"{API}/id/tuned/update", json={**row, "content": narrower})
+    assert refused.status_code == 400 and "retries" in refused.json()["detail"]
+
+    tuned.project.write("tuned.py", narrower)
+    entry = tuned.settle("tuned", "stale")
+    assert "retries" in entry["error"]["message"]
+    assert valves(client, "tuned") == {"retries": 4}
+    assert seen(client, "tuned")["retries"] == 4
+
+
+# ---- users' own ------------------------------------------------------------------------------------------
+
+
+def test_each_user_has_values_of_their_own_in_every_call(tuned: Server) -> None:
+    tokens = {name: tuned.add_token("user", f"{name}@example.org") for name in ("ada", "bob")}
+    for name, token in tokens.items():
+        with tuned.client(token) as mine:
+            assert mine.post(f"{API}/id/tuned/valves/user/update", json={"tone": name}).status_code == 200
+
+    for name, token in tokens.items():
+        with tuned.client(token) as mine:
+            assert seen(mine, "tuned")["user"]["tone"] == name
+            assert mine.get(f"{API}/id/tuned/valves/user").json() == {"tone": name}
+            assert mine.get(f"{API}/id/tuned/valves").status_code == 401
+            mine.post(f"{API}/id/tuned/valves/user/update", json={"tone": f"{name} again"})
+            assert seen(mine, "tuned")["user"]["tone"] == f"{name} again"
+
+
+def test_values_are_gone_with_their_user(tuned: Server, client: httpx.Client) -> None:
+    token = tuned.add_token("user", "ada@example.org")
+    with tuned.client(token) as mine:
+        mine.post(f"{API}/id/tuned/valves/user/update", json={"tone": "warm"})
+    with tuned.state() as state:
+        user = state.user_by_email("ada@example.org")
+        assert user is not None and state.user_valves(user.id, "tuned") is not None
+
+    assert client.delete(f"/api/users/{user.id}").status_code == 200
+
+    with tuned.state() as state:
+        assert state.user_valves(user.id, "tuned") is None
+        assert list(state.all_user_valves()) == []
