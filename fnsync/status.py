@@ -22,12 +22,13 @@ def functions_status(
     """
     entries = []
     for standing in sorted(standings.values(), key=lambda standing: standing.unit.id):
-        entries.append(_function(standing, healths.get(standing.unit.id, Health()), active))
+        entries.append(function_status(standing, healths.get(standing.unit.id, Health()), active))
         entries += [_rival(standing, path, active) for path in standing.rivals]
     return entries
 
 
-def _function(standing: Standing, health: Health, active: bool) -> dict[str, Any]:
+def function_status(standing: Standing, health: Health, active: bool) -> dict[str, Any]:
+    """How one function stands. `active`: what holds if its settings do not say."""
     unit, live = standing.unit, standing.live
     kind = unit.inspection.kind or (live.kind if live else None)
     asked = active if unit.settings.active is None else unit.settings.active
@@ -58,7 +59,7 @@ def _function(standing: Standing, health: Health, active: bool) -> dict[str, Any
 def _rival(standing: Standing, path: str, active: bool) -> dict[str, Any]:
     """The entry of a file whose claim to an id does not count."""
     return {
-        **_function(Standing(standing.unit), Health(), active),
+        **function_status(Standing(standing.unit), Health(), active),
         "path": path,
         "status": "conflict",
         "revision": None,

@@ -17,6 +17,7 @@ from fnsync.api.documents import Documents
 from fnsync.api.errors import ClientGone, MethodNotAllowed, Unexpected
 from fnsync.api.exchange import Exchange
 from fnsync.api.functions import FunctionEndpoints
+from fnsync.api.invoking import InvokingEndpoints
 from fnsync.api.models import ModelEndpoints
 from fnsync.api.operations import Operations
 from fnsync.api.routes import Route, Who, by_path
@@ -64,6 +65,7 @@ class App:
         routes: tuple[Route, ...] = (
             *functions.routes(),
             *valves.routes(),
+            *InvokingEndpoints(service, functions).routes(),
             *chat.routes(),
             *models.routes(),
             *UserEndpoints(service, self._auth).routes(),

@@ -194,9 +194,9 @@ class Completion:
             head = first.head
             if head is None:
                 return Streamed(self._events(call))
-            return Streamed(self._raw(call, head), *_checked(self.plan.function, head))
+            return Streamed(self._raw(call, head), *checked_head(self.plan.function, head))
         if first.kind == "response":
-            return Plain(first.data, *_checked(self.plan.function, first.head or wire.Head(200, JSON, [])))
+            return Plain(first.data, *checked_head(self.plan.function, first.head or wire.Head(200, JSON, [])))
         if self._request.stream:
             return Streamed(_once(self._whole(first)))
         if first.kind == "json":
@@ -242,7 +242,7 @@ async def _once(part: bytes) -> AsyncGenerator[bytes, None]:
     yield part
 
 
-def _checked(function: LiveFunction, head: wire.Head) -> tuple[int, str, Headers]:
+def checked_head(function: LiveFunction, head: wire.Head) -> tuple[int, str, Headers]:
     """Return status, media type and headers of a response that the function made.
 
     What the server decides itself, and what cannot stand in a head, is left out. Raises Unrenderable for a status

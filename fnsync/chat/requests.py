@@ -57,8 +57,9 @@ class Private(msgspec.Struct, gc=False):
 
 
 PRIVATE_KEYS = Private.__struct_fields__
-_NONE = Private()
-_ALL_UNSET = msgspec.structs.astuple(_NONE)
+#: Of a request that has none of them.
+NO_KEYS = Private()
+_ALL_UNSET = msgspec.structs.astuple(NO_KEYS)
 
 
 class _Body(Private, gc=False):
@@ -95,7 +96,7 @@ def parse(data: bytes) -> ChatRequest:
     if not body.messages:
         what = "messages is missing" if body.messages is None else "messages is empty"
         raise Invalid(f"{what}: a list with at least one message is needed", param="messages")
-    request = ChatRequest(body.model, bool(body.stream), data, _NONE)
+    request = ChatRequest(body.model, bool(body.stream), data, NO_KEYS)
     if msgspec.structs.astuple(body)[: len(PRIVATE_KEYS)] != _ALL_UNSET:
         request.private = body
         request.body = _public(data)

@@ -1,0 +1,144 @@
+"""How one function stands, and calls of its handlers by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from fnsync.api.completions import UNWATCHED_S, Watch, described
+from fnsync.api.exchange import Exchange
+from fnsync.api.forms import Form, read_body
+from fnsync.api.functions import GROUP, FunctionEndpoints
+from fnsync.api.routes import Answer, Errors, Route, api_route, ok
+from fnsync.chat.completions import JSON, checked_head, identity
+from fnsync.chat.invoking import invocation
+from fnsync.deadlines import Deadlines
+from fnsync.errors import (
+    CrashLoop,
+    Draining,
+    EnvironmentFailed,
+    FunctionError,
+    FunctionRaised,
+    Invalid,
+    LoadFailed,
+    MemoryLimit,
+    NotFound,
+    Saturated,
+    TimeLimit,
+    Unavailable,
+    UnknownFunction,
+    Unrenderable,
+    WorkerDied,
+)
+from fnsync.model import LiveFunction
+from fnsync.runtime import wire
+from fnsync.runtime.call import RunningCall
+from fnsync.status import function_status
+
+if TYPE_CHECKING:
+    from fnsync.service import Service
+
+#: What a call of a function may come to.
+CALL_ERRORS: Errors = (
+    Invalid,
+    TimeLimit,
+    FunctionRaised,
+    FunctionError,
+    LoadFailed,
+    Unrenderable,
+    WorkerDied,
+    MemoryLimit,
+    EnvironmentFailed,
+    Unavailable,
+    Saturated,
+    CrashLoop,
+    Draining,
+)
+
+
+class InvokeForm(Form):
+    """A call."""
+
+    handler: str | None = Field(None, description="pipe, inlet, outlet, action, …; without it that of the kind")
+    body: Any = Field(None, description="The first argument")
+
+
+class InvokingEndpoints:
+    """Answers how a function stands, and what its handlers give."""
+
+    def __init__(self, service: Service, functions: FunctionEndpoints) -> None:
+        self._service = service
+        self._functions = functions
+        self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
+
+    def routes(self) -> list[Route]:
+        """What it answers."""
+        at = "/functions/id/{id}"
+        return [
+            api_route(
+                "GET",
+                f"{at}/status",
+                self.status,
+                "manager",
+                "How a function stands: revision, problem, workers",
+                GROUP,
+                ok(dict[str, Any]),
+                errors=(UnknownFunction,),
+            ),
+            api_route(
+                "POST",
+                f"{at}/invoke",
+                self.invoke,
+                "manager",
+                "Call a handler of a function, be it active or not",
+                GROUP,
+                {200: Answer(None, "What it returned; a response that it made itself is passed on")},
+                body=InvokeForm,
+                errors=(*CALL_ERRORS, UnknownFunction, NotFound),
+            ),
+        ]
+
+    async def status(self, exchange: Exchange) -> None:
+        standing = self._functions.managed(exchange)
+        health = self._service.executor.health(standing.unit.id)
+        await exchange.json(200, function_status(standing, health, self._service.config.defaults.active))
+
+    async def invoke(self, exchange: Exchange) -> None:
+        standing = self._functions.managed(exchange)
+        form = await read_body(exchange, InvokeForm, self._service.config.server.max_body)
+        function = self._service.registry.world.functions.get(standing.unit.id)
+        if function is None:
+            if standing.problem is not None:
+                raise LoadFailed(standing.unit.id, standing.problem)
+            raise Unavailable(f"{standing.unit.id} is being loaded")
+        own = await self._service.user_valves.for_call(function, exchange.caller)
+        call = invocation(function, form.handler, form.body, exchange.caller, lambda: described(exchange), own)
+        exchange.headers = identity(function)
+        with Watch(exchange, self._patience):
+            async with self._service.executor.call(function, call) as running:
+                first = await running.first()
+                if isinstance(first, wire.Reply):
+                    await _answer(exchange, function, first)
+                else:
+                    await _stream(exchange, function, first, running)
+
+
+async def _answer(exchange: Exchange, function: LiveFunction, reply: wire.Reply) -> None:
+    headers = [*identity(function)]
+    if reply.kind == "json":
+        await exchange.plain(200, JSON, reply.data, headers)
+    elif reply.kind == "response" and reply.head is not None:
+        status, media_type, own = checked_head(function, reply.head)
+        await exchange.plain(status, media_type, reply.data, [*own, *headers])
+    else:
+        await exchange.json(200, None if reply.kind == "none" else reply.data.decode(), headers)
+
+
+async def _stream(exchange: Exchange, function: LiveFunction, begin: wire.Begin, running: RunningCall) -> None:
+    """Pass on a response that the function streams itself; nothing else comes as a stream."""
+    status, media_type, own = checked_head(function, begin.head or wire.Head(200, "application/octet-stream", []))
+    await exchange.start(status, media_type, [*own, *identity(function)])
+    async for items in running.chunks():
+        await exchange.part(b"".join(item.encode() if isinstance(item, str) else item for item in items))
+    await exchange.end()

@@ -1,0 +1,305 @@
+"""The Functions API beyond what was recorded: folders, owners, search, invoke, status, and the words of refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Project, Server
+
+API = "/api/functions"
+CHAT = "/v1/chat/completions"
+
+
+def source(answer: str) -> str:
+    return f"class Pipe:\n    def pipe(self, body):\n        return {answer!r}\n"
+
+
+def form(id: str, answer: str = "one", **more: Any) -> dict[str, Any]:
+    return {"id": id, "name": id.title(), "content": source(answer), "meta": {}, **more}
+
+
+def say(client: httpx.Client, id: str) -> str:
+    answer = client.post(CHAT, json={"model": id, "messages": [{"role": "user", "content": "?"}]})
+    return str(answer.json()["choices"][0]["message"]["content"]) if answer.status_code == 200 else answer.text
+
+
+# ---- the REST forms --------------------------------------------------------------------------------------
+
+
+def test_the_rest_forms_do_the_same(client: httpx.Client, fn: str) -> None:
+    made = client.post(API, json=form(fn))
+    changed = client.put(f"{API}/{fn}", json=form(fn, "two", name="Two"))
+    found = client.get(f"{API}/{fn}")
+    removed = client.delete(f"{API}/{fn}")
+
+    assert [answer.status_code for answer in (made, changed, found, removed)] == [200] * 4
+    assert found.json() == changed.json()
+    assert (found.json()["name"], found.json()["content"]) == ("Two", source("two"))
+    assert removed.json() is True
+    assert client.get(f"{API}/{fn}").status_code == 404
+    assert client.delete(f"{API}/{fn}").status_code == 404
+
+
+def test_an_id_that_is_taken_is_409_before_the_content_is_looked_at(client: httpx.Client, fn: str) -> None:
+    client.post(API, json=form(fn))
+
+    answer = client.post(API, json={**form(fn), "content": "no python"})
+
+    assert answer.status_code == 409 and fn in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("class Pipe:\n    def pipe(self, body)\n        pass\n", ["{fn}.py:2:25: SyntaxError: expected ':'"]),
+        ("x = 1\n", ["{fn}.py", "defines no Pipe", "found: no class"]),
+        ("import surely_not_there_x\nclass Pipe: ...\n", ["{fn}.py:1", "ModuleNotFoundError", "surely_not_there_x"]),
+        (
+            "class Pipe:\n    def __init__(self):\n        raise ValueError('no way')\n",
+            ["{fn}.py:3", "ValueError: no way"],
+        ),
+        ('"""\n---\ntitle: [\n---\n"""\nclass Pipe: ...\n', ["{fn}.py:4", "frontmatter"]),
+        ("import os\nos._exit(3)\nclass Pipe: ...\n", ["{fn}.py", "exit"]),
+        ('"""\nrequirements: --index-url x\n"""\nclass Pipe: ...\n', ["{fn}.py:2", "--index-url"]),
+        ("", ["{fn}.py", "defines no Pipe"]),
+    ],
+)
+def test_content_that_does_not_load_is_refused_with_the_cause_and_nothing_is_stored(
+    server: Server, client: httpx.Client, fn: str, content: str, words: list[str]
+) -> None:
+    before = server.project.git("rev-parse", "--verify", "--quiet", "HEAD") if _has_head(server) else ""
+
+    answer = client.post(API, json={**form(fn), "content": content})
+
+    assert answer.status_code == 400
+    for word in words:
+        assert word.format(fn=fn) in answer.json()["detail"]
+    assert not list(server.project.functions.glob(f"{fn}*"))
+    assert client.get(f"{API}/{fn}").status_code == 404
+    assert before == (server.project.git("rev-parse", "HEAD") if _has_head(server) else "")
+
+
+def _has_head(server: Server) -> bool:
+    return bool(server.project.git("rev-list", "--all", "--max-count=1"))
+
+
+def test_an_admin_sees_the_traceback_of_a_source_that_does_not_load(client: httpx.Client, fn: str) -> None:
+    content = "def helper():\n    raise ValueError('deep')\nclass Pipe:\n    def __init__(self):\n        helper()\n"
+
+    answer = client.post(API, json={**form(fn), "content": content})
+
+    assert [f"{fn}.py" in line for line in answer.json()["traceback"]] == [True, True]
+
+
+# ---- name and meta ---------------------------------------------------------------------------------------
+
+
+def test_name_and_meta_are_written_only_where_the_frontmatter_says_otherwise(
+    server: Server, client: httpx.Client, fn: str
+) -> None:
+    content = f'"""\ntitle: Title\ndescription: About\n"""\n{source("x")}'
+    client.post(API, json={"id": fn, "name": "Title", "content": content, "meta": {"description": "About"}})
+    settings = server.project.functions / f"{fn}.yaml"
+    assert settings.read_text() == "active: false\n"
+
+    row = client.put(f"{API}/{fn}", json={"name": "Other", "content": content, "meta": {"tags": ["a"]}}).json()
+
+    assert settings.read_text() == "active: false\nname: Other\nmeta:\n  tags: [a]\n"
+    assert row["name"] == "Other" and row["meta"]["tags"] == ["a"] and row["meta"]["description"] == "About"
+
+    client.put(f"{API}/{fn}", json={"name": "Title", "content": content, "meta": {}})
+    assert settings.read_text() == "active: false\n"
+
+
+def test_a_hand_made_settings_file_keeps_what_is_in_it(server: Server, client: httpx.Client, fn: str) -> None:
+    server.add(fn, source("x"), "# ours\nlimits: {timeout: 7s}   # enough\n")
+    server.project.commit(fn)
+
+    client.post(f"{API}/id/{fn}/toggle")
+    client.post(f"{API}/id/{fn}/toggle/global")
+
+    text = (server.project.functions / f"{fn}.yaml").read_text()
+    assert text == "# ours\nlimits: {timeout: 7s}   # enough\nactive: false\nglobal: true\n"
+
+
+def test_a_settings_file_that_is_no_good_is_told_of_and_not_changed(
+    server: Server, client: httpx.Client, fn: str
+) -> None:
+    server.add(fn, source("x"), "actve: true\n", status="failed")
+    server.project.commit(fn)
+
+    answer = client.post(f"{API}/id/{fn}/toggle")
+
+    assert answer.status_code == 409
+    assert f"{fn}.yaml:1:1" in answer.json()["detail"] and "did you mean active?" in answer.json()["detail"]
+
+
+# ---- functions that are folders --------------------------------------------------------------------------
+
+
+def test_a_folder_function_is_edited_and_removed_as_a_whole(server: Server, client: httpx.Client, fn: str) -> None:
+    project = server.project
+    project.write(f"{fn}/main.py", f"from words import WORD\n{source('x').replace(repr('x'), 'WORD')}")
+    project.write(f"{fn}/words.py", "WORD = 'from beside'\n")
+    server.settle(fn)
+    project.commit(fn)
+
+    edited = client.put(
+        f"{API}/{fn}",
+        json={
+            "name": fn,
+            "content": f"from words import WORD\n{source('x').replace(repr('x'), 'WORD * 2')}",
+            "meta": {},
+        },
+    )
+    assert edited.status_code == 200, edited.text
+    assert say(client, fn) == "from besidefrom beside"
+
+    assert client.delete(f"{API}/{fn}").status_code == 200
+    assert not (project.functions / fn).exists()
+    assert project.git("show", "--format=", "--name-status", "HEAD").split()[::2] == ["D", "D"]
+
+
+def test_a_shared_module_is_there_when_an_edit_is_tried(server: Server, client: httpx.Client, fn: str) -> None:
+    server.project.write(f"_{fn}.py", "WORD = 'shared'\n")
+
+    made = client.post(
+        API, json={**form(fn), "content": f"from _{fn} import WORD\n{source('x').replace(repr('x'), 'WORD')}"}
+    )
+
+    assert made.status_code == 200, made.text
+    client.post(f"{API}/id/{fn}/toggle")
+    assert say(client, fn) == "shared"
+
+
+# ---- who sees and does what ------------------------------------------------------------------------------
+
+
+def test_users_manage_their_own_functions_alone(project: Project, start_server: Callable[..., Server]) -> None:
+    project.configure("auth: {user_functions: true}")
+    project.write("all.py", source("for all"))
+    project.commit("first")
+    server = start_server(project)
+    ada, bob = (server.client(server.add_token("user", f"{name}@example.org")) for name in ("ada", "bob"))
+    with ada, bob, server.client() as admin:
+        made = ada.post(API, json=form("mine", "for me"))
+        assert made.status_code == 200 and made.json()["is_global"] is False
+        assert project.git("log", "-1", "--format=%ae") == "ada@example.org"
+        assert ada.post(f"{API}/id/mine/toggle").status_code == 200
+        assert [say(who, "mine") for who in (ada, admin)] == ["for me", "for me"]
+        assert "does not exist" in say(bob, "mine")
+        assert bob.get(f"{API}/id/mine").status_code == 404
+        for call in ("toggle", "valves/update", "update", "invoke"):
+            assert bob.post(f"{API}/id/mine/{call}", json=form("mine", "stolen")).status_code == 404, call
+        assert bob.delete(f"{API}/mine").status_code == 404
+        assert [row["id"] for row in bob.get(API).json()] == ["all"]
+        assert [row["id"] for row in bob.get(f"{API}/search", params={"q": "for"}).json()] == ["all"]
+        assert {row["id"] for row in ada.get(API).json()} == {"all", "mine"}
+        assert bob.get(f"{API}/id/mine/valves/user").status_code == 404
+
+        assert ada.put(f"{API}/mine", json=form("mine", "changed")).status_code == 200
+        assert ada.post(f"{API}/id/mine/toggle/global").status_code == 401
+        assert ada.put(f"{API}/all", json=form("all", "stolen")).status_code == 401
+        assert ada.post(API, json=form("all")).status_code == 409
+
+        assert admin.post(f"{API}/id/mine/toggle/global").status_code == 200
+        assert say(bob, "mine") == "changed"
+        assert bob.put(f"{API}/mine", json=form("mine", "stolen")).status_code == 401
+        assert ada.delete(f"{API}/mine").status_code == 200
+
+
+def test_a_users_function_cannot_read_the_servers_environment(
+    project: Project, start_server: Callable[..., Server]
+) -> None:
+    project.configure("auth: {user_functions: true}")
+    server = start_server(project, environ={"DEEPL": "secret"})
+    content = "from pydantic import BaseModel\nclass Pipe:\n    class Valves(BaseModel):\n        key: str = ''\n"
+    with server.client(server.add_token("user")) as ada:
+        ada.post(API, json={**form("mine"), "content": content})
+
+        answer = ada.post(f"{API}/id/mine/valves/update", json={"key": {"env": "DEEPL"}})
+
+        assert answer.status_code == 401
+        assert ada.post(f"{API}/id/mine/valves/update", json={"key": "own"}).json() == {"key": "own"}
+
+
+def test_without_that_setting_only_admins_manage(user_client: httpx.Client) -> None:
+    for method, path in (("POST", API), ("GET", f"{API}/x"), ("PUT", f"{API}/x"), ("POST", f"{API}/id/x/toggle")):
+        assert user_client.request(method, path, json={}).status_code == 401
+
+
+# ---- lists, search, status, invoke -----------------------------------------------------------------------
+
+
+def test_search_finds_words_in_name_description_and_source(client: httpx.Client, fn: str) -> None:
+    client.post(API, json={**form(fn), "name": f"Zebra {fn}", "meta": {"description": "gallops"}})
+
+    for words in ("zebra", "gallops", "pipe gallo"):
+        found = client.get(f"{API}/search", params={"q": words}).json()
+        assert fn in [row["id"] for row in found], words
+    assert client.get(f"{API}/search").status_code == 400
+    assert client.get(f"{API}/search", params={"q": "zebra", "limit": 0}).status_code == 400
+
+
+def test_status_tells_how_one_function_stands(server: Server, client: httpx.Client, fn: str) -> None:
+    server.add(fn, source("x"))
+
+    entry = client.get(f"{API}/id/{fn}/status").json()
+
+    assert (entry["id"], entry["status"], entry["path"]) == (fn, "ready", f"{fn}.py")
+
+
+def test_any_handler_can_be_invoked(server: Server, client: httpx.Client, fn: str) -> None:
+    server.add(
+        fn,
+        """
+        class Filter:
+            class UserValves(__import__("pydantic").BaseModel):
+                tone: str = "plain"
+
+            def inlet(self, body, __user__, __id__):
+                return {**body, "user": __user__["email"], "tone": __user__["valves"].tone, "id": __id__}
+
+            async def outlet(self, body):
+                return None
+
+            def stream(self, event):
+                raise ValueError("no streams here")
+        """,
+    )
+    client.post(f"{API}/id/{fn}/valves/user/update", json={"tone": "warm"})
+
+    def invoke(**given: Any) -> httpx.Response:
+        return client.post(f"{API}/id/{fn}/invoke", json=given)
+
+    inlet = invoke(body={"a": 1})
+    assert inlet.json() == {"a": 1, "user": "admin@localhost", "tone": "warm", "id": fn}
+    assert inlet.headers["x-fnsync-function"] == fn
+    assert invoke(handler="outlet", body={}).json() is None
+    raised = invoke(handler="stream", body={})
+    assert raised.status_code == 500 and raised.json()["detail"] == "ValueError: no streams here"
+    unknown = invoke(handler="pipe", body={})
+    assert unknown.status_code == 400 and "inlet, stream, outlet" in unknown.json()["detail"]
+
+
+# ---- documents -------------------------------------------------------------------------------------------
+
+
+def test_the_description_has_every_route_and_the_page_loads_nothing_from_elsewhere(server: Server) -> None:
+    with httpx.Client(base_url=server.url) as anyone:
+        document = anyone.get("/openapi.json").json()
+        page = anyone.get("/docs")
+        assert "://" not in page.text.replace("http://www.w3.org", "")
+        for part in ("docs/swagger-ui.js", "docs/swagger-ui.css", "docs/page.js"):
+            assert part in page.text and anyone.get(f"/{part}").status_code == 200
+    assert document["openapi"] == "3.1.0"
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for path in ("/api/functions/sync", "/api/functions/id/{id}/update", "/v1/chat/completions", "/api/users"):
+        assert path in document["paths"]
+    update = document["paths"]["/api/functions/id/{id}/update"]["post"]
+    assert {"200", "202", "400", "401", "404", "408", "409", "413", "503"} <= update["responses"].keys()
+    assert "`stale_edit`" in update["responses"]["409"]["description"]
