@@ -236,7 +236,7 @@ def test_who_is_named_is_listed_soon_and_follows_the_chat_server(server: Server)
 
     who(server, token, first)
     zoe = User("remembered", "Zoë Ünal", "zoe@example.org", "user")
-    wait_for("the user", lambda: known(server, "remembered") == zoe, 5)
+    wait_for("the user", lambda: known(server, "remembered") == zoe)
     who(server, token, renamed)
     wait_for(
         "the new name", lambda: known(server, "remembered") == User("remembered", "Zoe", "zoe@example.com", "user")
@@ -252,7 +252,7 @@ def test_who_was_removed_is_remembered_again_when_they_call(server: Server, clie
     assert client.delete("/api/users/comes-back").status_code == 200
     assert known(server, "comes-back") is None
     assert who(server, token, headers)["id"] == "comes-back"
-    wait_for("the user again", lambda: known(server, "comes-back"), 5)
+    wait_for("the user again", lambda: known(server, "comes-back"))
 
 
 def test_what_is_named_last_before_a_stop_is_kept(project: Project, start_server: Callable[..., Server]) -> None:

@@ -237,7 +237,7 @@ def test_the_last_use_of_a_token_is_shown(project: Project, start_server: Callab
     with server.client() as client:
         assert client.get("/api/tokens").json()["tokens"][0]["last_used_at"] is None
         assert reaches(server, token) == 200
-        wait_for("the use", lambda: client.get("/api/tokens").json()["tokens"][0]["last_used_at"], 5)
+        wait_for("the use", lambda: client.get("/api/tokens").json()["tokens"][0]["last_used_at"])
 
 
 def test_who_changed_what_is_in_the_log(server: Server, client: httpx.Client) -> None:
