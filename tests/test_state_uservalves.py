@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -53,14 +54,25 @@ def test_functions_that_change_places_take_their_values_along(any_state: State) 
     assert held(any_state) == {("ada", "b"): "of a", ("ada", "a"): "of b", ("ada", "d"): "of c"}
 
 
-def test_of_two_functions_that_become_one_the_values_set_last_win(any_state: State) -> None:
-    any_state.set_user_valves("ada", "a", "first")
-    any_state.set_user_valves("ada", "a", "changed")  # a later change, whatever the clock says
-    any_state.set_user_valves("ada", "b", "second")
+def test_of_two_functions_that_become_one_the_values_set_last_win(
+    any_state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at, function in ((2000, "a"), (1000, "b"), (1500, "c")):
+        monkeypatch.setattr(time, "time", lambda at=at: at)
+        any_state.set_user_valves("ada", function, f"of {function}")
 
-    any_state.rename_user_valves({"a": "c", "b": "c"})
+    any_state.rename_user_valves({"a": "d", "b": "d", "c": "d"})
 
-    assert held(any_state) == {("ada", "c"): "changed"}
+    assert held(any_state) == {("ada", "d"): "of a"}
+
+
+def test_each_change_has_a_later_time_than_the_one_before(any_state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at in (1000, 1000, 500, 2000):
+        monkeypatch.setattr(time, "time", lambda at=at: at)
+        any_state.set_user_valves("ada", "a", "text")
+        if at == 500:
+            assert any_state.all_user_valves()[0].updated_at == 1002
+    assert any_state.all_user_valves()[0].updated_at == 2000
 
 
 def test_a_rotation_replaces_all_but_what_changed_meanwhile(any_state: State) -> None:
