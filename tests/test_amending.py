@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 
-from fnsync.errors import SourceError
+from fnsync.errors import Invalid, SourceError
 from fnsync.source import settings
 from fnsync.source.amending import amended
 
@@ -135,3 +135,14 @@ def test_names_come_back_as_they_were(changes: dict[str, str]) -> None:
     made = yaml.safe_load(amended(HAND_MADE, changes, "f.yaml"))
 
     assert {key: made[key] for key in changes} == changes
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, float("inf"), float("nan"), []])
+def test_a_value_that_no_settings_file_can_hold_is_refused(value: Any) -> None:
+    nested = value
+    if isinstance(value, list):
+        for _ in range(40):
+            nested = [nested]
+
+    with pytest.raises(Invalid):
+        amended(HAND_MADE, {"valves": {"x": nested}}, "f.yaml")

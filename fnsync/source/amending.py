@@ -14,7 +14,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
 from fnsync import yamltext
-from fnsync.errors import SourceError
+from fnsync.errors import Invalid, SourceError
 from fnsync.model import REFERENCES, Problem
 from fnsync.source import settings
 
@@ -44,9 +44,11 @@ def amended(text: str, changes: Mapping[str, Any], path: str) -> str:
     """Return the settings file's text with the top-level keys of `changes` set; None takes a key out.
 
     Values are JSON's. A file that says the same already comes back as it is. Raises SourceError (code `settings`) for
-    a text that is no settings file, and where the change cannot be made without changing something else.
+    a text that is no settings file, and where the change cannot be made without changing something else; Invalid for
+    values that no settings file can hold.
     """
     settings.parse(text, path)
+    _check_depth(changes, yamltext.MAX_DEPTH)
     plain = _plain(text)
     wanted = {key: value for key, value in {**plain, **changes}.items() if value is not None and value != {}}
     if wanted == {key: value for key, value in plain.items() if value is not None and value != {}}:
@@ -55,12 +57,25 @@ def amended(text: str, changes: Mapping[str, Any], path: str) -> str:
     made = _written(body, wanted, path)
     if "\r\n" in body:
         made = made.replace("\r\n", "\n").replace("\n", "\r\n")
-    if {key: value for key, value in _plain(made).items() if value is not None and value != {}} != wanted:
+    try:
+        told = _plain(made)
+    except yamltext.YamlError as exc:
+        raise Invalid(f"{path} cannot hold what it is to say: {exc.message}") from exc
+    if {key: value for key, value in told.items() if value is not None and value != {}} != wanted:
         hint = "change it by hand"
         message = "the file cannot be changed without changing other values in it"
         raise SourceError(Problem("settings", message, path, hint=hint))
     settings.parse(made, path)
     return ("\ufeff" if text.startswith("\ufeff") else "") + made
+
+
+def _check_depth(value: Any, left: int) -> None:
+    """Raise Invalid for what is nested deeper than is read back."""
+    if left == 0:
+        raise Invalid(f"values are nested more than {yamltext.MAX_DEPTH} deep")
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            _check_depth(item, left - 1)
 
 
 def _plain(text: str) -> dict[str, Any]:
