@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import completions, memory, report, saving, starting
+from benchmarks import completions, editing, listing, memory, report, saving, starting
 from benchmarks.bench import QUICK, Bench, Sizes
 from benchmarks.load import Load, LoadError
 from benchmarks.report import Row
@@ -30,6 +30,9 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "server": memory.server_memory,
     "scale": completions.scale,
     "reconcile": saving.reconcile,
+    "list": listing.functions,
+    "edit": editing.one,
+    "editors": editing.many,
 }
 
 

@@ -30,6 +30,15 @@ class Sizes:
     workers: int = 20
     #: Saves whose processor time is taken.
     reconciles: int = 10
+    #: Functions of the projects that are listed.
+    listed: tuple[int, ...] = (1000, 10_000)
+    lists: int = 30
+    #: Commits before the first edit.
+    commits: int = 10_000
+    edits: int = 30
+    editors: int = 50
+    #: Of each editor.
+    edits_each: int = 6
 
     @property
     def many(self) -> int:
@@ -37,7 +46,21 @@ class Sizes:
 
 
 #: Numbers to look at while working on something; not for comparing.
-QUICK = Sizes(rounds=3, seconds=0.7, saves=7, functions=(1, 100), cold_starts=1, warm_starts=2, reconciles=4)
+QUICK = Sizes(
+    rounds=3,
+    seconds=0.7,
+    saves=7,
+    functions=(1, 100),
+    cold_starts=1,
+    warm_starts=2,
+    reconciles=4,
+    listed=(100,),
+    lists=7,
+    commits=500,
+    edits=7,
+    editors=10,
+    edits_each=2,
+)
 
 
 class Bench:

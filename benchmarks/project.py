@@ -160,6 +160,9 @@ class Filter:
         return body
 '''
 
+#: When the first commit of a history was made, seconds since the epoch.
+BEGAN_AT = 1_700_000_000
+
 #: Name and source of each kind; the kinds take turns.
 KINDS = (
     ("count", ASYNC_PIPE),
@@ -227,9 +230,18 @@ class Project:
         file.write_text(text, encoding="utf-8")
 
     def _commit(self) -> None:
-        author = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
-        for arguments in (("init", "--quiet"), ("add", "."), (*author, "commit", "--quiet", "-m", "Generated")):
-            subprocess.run(["git", *arguments], cwd=self.root, check=True)
+        git(self.root, "init", "--quiet")
+        as_author(self.root)
+        git(self.root, "add", ".")
+        git(self.root, "commit", "--quiet", "-m", "Generated")
+
+    def add_history(self, commits: int) -> None:
+        """Commit as many changes of one function each, and back at the end to what the functions are now."""
+        files = sorted(path for path in self.functions.rglob("*.py") if path.name != "_shared.py")
+        git(self.root, "fast-import", "--quiet", "--force", given=_stream(self.root, files, commits))
+        git(self.root, "reset", "--quiet", "--hard")
+        # As after a clone; else the first edits would be measured while git packs what this has made.
+        git(self.root, "gc", "--quiet")
 
     def save(self, name: str, text: str) -> None:
         """Write a source as an editor does: beside it, then renamed over it."""
@@ -240,6 +252,32 @@ class Project:
     def forget(self) -> None:
         """Remove all that servers keep."""
         shutil.rmtree(self.data, ignore_errors=True)
+
+
+def _stream(root: Path, files: list[Path], commits: int) -> str:
+    """A stream for `git fast-import` that adds to the checked-out branch."""
+    branch, tip = (git(root, *arguments) for arguments in (("symbolic-ref", "HEAD"), ("rev-parse", "HEAD")))
+    lines = []
+    for number in range(commits):
+        file = files[number % len(files)]
+        text = file.read_text(encoding="utf-8")
+        if number < commits - len(files):
+            text += f"# change {number}\n"
+        lines.append(f"commit {branch}\ncommitter Ada <ada@example.org> {BEGAN_AT + number * 60} +0000\n")
+        lines.append("data 7\nChange\n" + ("" if number else f"from {tip}\n"))
+        lines.append(f"M 100644 inline {file.relative_to(root)}\ndata {len(text.encode())}\n{text}\n")
+    return "".join(lines)
+
+
+def as_author(folder: Path) -> None:
+    """Configure who commits in a repository."""
+    for name, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
+        git(folder, "config", name, value)
+
+
+def git(folder: Path, *arguments: str, given: str | None = None) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, input=given, text=True, stdout=subprocess.PIPE, check=True)
+    return done.stdout.strip()
 
 
 def named_source(name: str) -> str:

@@ -19,7 +19,7 @@ from benchmarks.project import Project
 
 TOKEN = "benchmark-token"
 #: How long a server may take to start and to stop, in seconds.
-START_S, STOP_S = 180.0, 30.0
+START_S, STOP_S = 600.0, 30.0
 #: How often a starting server is asked, in seconds.
 ASK_S = 0.002
 ROOT = Path(__file__).resolve().parent.parent

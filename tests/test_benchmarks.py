@@ -6,14 +6,29 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import completions, memory, saving, starting
+from benchmarks import completions, editing, listing, memory, saving, starting
 from benchmarks.bench import Bench, Sizes
 from benchmarks.load import Job, Load, LoadError, compare
 from benchmarks.project import Project, edited
 from benchmarks.report import Row, at_most, ratio_at_least, table, write
 from benchmarks.servers import reference
 
-TINY = Sizes(rounds=1, seconds=0.05, saves=1, functions=(1, 12), cold_starts=1, warm_starts=1, workers=2, reconciles=1)
+TINY = Sizes(
+    rounds=1,
+    seconds=0.05,
+    saves=1,
+    functions=(1, 12),
+    cold_starts=1,
+    warm_starts=1,
+    workers=2,
+    reconciles=1,
+    listed=(12,),
+    lists=1,
+    commits=30,
+    edits=1,
+    editors=2,
+    edits_each=1,
+)
 
 
 def job(port: int, path: str, *, stream: bool = False) -> Job:
@@ -54,6 +69,9 @@ def test_a_generated_project_has_the_asked_number_of_functions_in_one_commit(tmp
         saving.save,
         starting.start,
         memory.worker_memory,
+        listing.functions,
+        editing.one,
+        editing.many,
     ],
 )
 def test_each_measurement_gives_rows(measurement, tmp_path: Path) -> None:
