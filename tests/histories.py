@@ -130,13 +130,16 @@ class History:
 
     def changes(self, path: str) -> list[str]:
         """The commits that touched a path since its creation, the newest first."""
+        having = {self.head}
         found = []
         for id in self.walk():
-            now = self.commits[id].tree.get(path)
-            before = [self.commits[parent].tree.get(path) for parent in self.commits[id].parents]
-            if now is not None and all(text != now for text in before):
+            if id not in having:
+                continue
+            before = {parent: self.commits[parent].tree.get(path) for parent in self.commits[id].parents}
+            having |= {parent for parent, text in before.items() if text is not None}
+            if self.commits[id].tree[path] not in before.values():
                 found.append(id)
-                if all(text is None for text in before):
+                if not any(text is not None for text in before.values()):
                     break
         return found
 

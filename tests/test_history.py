@@ -317,6 +317,22 @@ def test_what_was_made_anew_is_new_also_when_a_branch_is_merged_meanwhile(reposi
     assert repository.seen(before)["a.py"] == touch(40, 40, last)
 
 
+def test_what_comes_back_from_a_branch_is_who_created_it_theres(repository: Known) -> None:
+    repository.commit(10, {"b.py": "1"})
+    repository.git("checkout", "-q", "-b", "side")
+    side = repository.commit(20, {"a.py": "1"}, by="bob@example.org")
+    repository.git("checkout", "-q", "main")
+    repository.commit(30, {"a.py": "another"}, message=imported(origin_line("functions/a.py", Origin(1, 1, "zoe"))))
+    repository.commit(40, {"a.py": None})
+    before = repository.touches()
+    repository.git("merge", "-q", "--no-ff", "-m", "merge", "side", at=50)
+    assert repository.seen(before)["a.py"] == touch(20, 20, side, "bob@example.org")
+    assert repository.touches().traces["a.py"].updated is None
+    repository.git("merge", "-q", "-s", "ours", "-m", "ours", before.head or "", at=60)
+    repository.commit(70, {"a.py": "2"})
+    assert repository.seen(before)["a.py"] == touch(20, 70, repository.head(), "bob@example.org")
+
+
 def test_a_clock_that_goes_back_does_not_change_the_order(repository: Known) -> None:
     repository.commit(30, {"a.py": "1", "b.py": "1"})
     before = repository.touches()

@@ -7,14 +7,14 @@ was last created under that name: renames are not followed, and what was deleted
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fnsync.git import command, tree
 from fnsync.git.blobs import Blobs
 from fnsync.git.labelling import Labelling
-from fnsync.git.log import Entry, entries
+from fnsync.git.log import Delta, Entry, entries
 from fnsync.git.present import Present
 from fnsync.git.traces import Change, Touches, Trace
 from fnsync.git.trailers import Origin
@@ -54,9 +54,10 @@ def _is_ancestor(worktree: WorkTree, old: CommitId, new: CommitId) -> bool:
 
 def _from_the_beginning(scope: WorkTree, head: CommitId, tracked: Collection[str], labelling: Labelling) -> Touches:
     present = Present(_sources(tracked), labelling)
-    walk = _Walk(scope, entries(scope, head, [scope.pathspec]), present)
+    walk = _Walk(scope, entries(scope, head, [scope.pathspec]), tracked, present)
+    walk.mend()
     orders = walk.orders()
-    traces = {path: walk.trace(span, orders) for path, span in walk.spans.items() if path in tracked and span.changes}
+    traces = {path: walk.trace(span, orders) for path, span in walk.spans.items() if span.changes}
     return Touches(head, max(orders, default=0), traces, walk.removals(orders), present.found)
 
 
@@ -72,7 +73,7 @@ def _since(
     new = list(entries(scope, f"{since}..{head}", [scope.pathspec]))
     sources = _sources(tracked)
     present = Present(sources, labelling, _leading(new, since))
-    walk = _Walk(scope, new, present)
+    walk = _Walk(scope, new, tracked, present)
     orders = walk.orders(since, before.latest)
     has_merges = any(len(commit.parents) > 1 for commit in walk.commits)
     traces = {}
@@ -109,9 +110,11 @@ def _joined(old: Trace | None, span: _Span | None, walk: _Walk, orders: list[int
     """What is known of a path, carried on; None: only a walk from the beginning tells."""
     if span is None or (old is None and not span.is_whole):
         return old
+    if span.is_torn:
+        return None
     if old is None or (span.is_whole and not has_merges):
         return walk.trace(span, orders)
-    if has_merges and (span.is_whole or span.origin != Origin()):
+    if has_merges and (span.is_whole or span.origins):
         return None  # created, or imported, on two branches
     origin = span.origin
     return replace(
@@ -119,7 +122,7 @@ def _joined(old: Trace | None, span: _Span | None, walk: _Walk, orders: list[int
         last=_later(old.last, walk.last(span, orders)),
         created_at=old.created_at if origin.created_at is None else origin.created_at,
         user_id=origin.user_id or old.user_id,
-        updated=old.updated if span.updated is None else (walk.commits[span.updated].id, origin.updated_at or 0),
+        updated=walk.updated(span) or old.updated,
     )
 
 
@@ -141,21 +144,53 @@ class _Span:
     """What the walk, from new to old, has seen of a path. Commits by their number in the walk."""
 
     changes: list[int] = field(default_factory=list)
+    #: What imports say.
+    origins: list[tuple[int, Origin]] = field(default_factory=list)
     #: Its creation was seen; what is older belongs to a file that was deleted.
     is_whole: bool = False
-    #: What imports say, the newest first; `updated` is of the commit of that number.
-    origin: Origin = Origin()
-    updated: int | None = None
+    #: A removal was seen before the creation: some of these commits are of another file, on a side of a merge.
+    is_torn: bool = False
+    #: A commit and which of its parents does not have the path.
+    absences: list[tuple[int, int]] = field(default_factory=list)
+
+    def see(self, number: int, sides: Sequence[Delta | None]) -> None:
+        """Take a commit with what became of the path from each parent; None: nothing."""
+        if self.is_whole:
+            return
+        if any(side is not None and side.after is None for side in sides):
+            self.is_torn = True
+            return
+        absences = [(number, at) for at, side in enumerate(sides) if side is not None and side.before is None]
+        self.absences += absences
+        if None not in sides:
+            self.changes.append(number)
+            self.is_whole = len(absences) == len(sides) and not self.is_torn
+
+    @property
+    def origin(self) -> Origin:
+        """What imports say, the newest first."""
+        found = Origin()
+        for _, origin in self.origins:
+            found = origin.below(found)
+        return found
+
+    @property
+    def updated(self) -> tuple[int, int] | None:
+        """The newest commit of an import that says when the function was changed, and when that was."""
+        times = ((number, origin.updated_at) for number, origin in self.origins)
+        return next(((number, at) for number, at in times if at is not None), None)
 
 
 class _Walk:
     """Goes through a log once."""
 
-    def __init__(self, scope: WorkTree, log: Iterable[Entry], present: Present) -> None:
+    def __init__(self, scope: WorkTree, log: Iterable[Entry], tracked: Collection[str], present: Present) -> None:
         self.commits: list[_Commit] = []
+        #: Of the tracked paths.
         self.spans: dict[str, _Span] = {}
         self._removals: dict[str, int] = {}
         self._scope = scope
+        self._tracked = tracked
         for entry in log:
             self._see(entry)
             present.see(entry)
@@ -164,22 +199,50 @@ class _Walk:
         number = len(self.commits)
         self.commits.append(_Commit(entry.commit, entry.parents, entry.at, entry.user_id or entry.author))
         for path, origin in self._origins(entry):
-            _take_origin(self.spans.setdefault(path, _Span()), origin, number)
-        for path, is_created, is_removed in _touched(entry):
-            if is_removed:
+            if path in self._tracked and not (span := self._span(path)).is_whole:
+                span.origins.append((number, origin))
+        for path in {path for deltas in entry.deltas for path in deltas}:
+            sides = [deltas.get(path) for deltas in entry.deltas]
+            if path in self._tracked:
+                self._span(path).see(number, sides)
+            if all(side is not None and side.after is None for side in sides):
                 for owner in owners(path):
                     if owner != path:
                         self._removals.setdefault(owner, number)
-                continue
-            span = self.spans.setdefault(path, _Span())
-            if not span.is_whole:
-                span.changes.append(number)
-                span.is_whole = is_created
+
+    def _span(self, path: str) -> _Span:
+        span = self.spans.get(path)
+        if span is None:
+            span = self.spans[path] = _Span()
+        return span
 
     def _origins(self, entry: Entry) -> Iterator[tuple[str, Origin]]:
         for path, origin in entry.origins.items():
             if self._scope.prefix == "." or path.startswith(self._scope.prefix + "/"):
                 yield self._scope.inside(path), origin
+
+    def mend(self) -> None:
+        """Take the commits of other files out of the spans that are torn."""
+        numbers = {commit.id: number for number, commit in enumerate(self.commits)}
+        for span in self.spans.values():
+            if span.is_torn:
+                self._mend(span, numbers)
+
+    def _mend(self, span: _Span, numbers: Mapping[CommitId, int]) -> None:
+        absences = set(span.absences)
+        having = {0}
+        for number, commit in enumerate(self.commits):
+            if number in having:
+                sides = [parent for at, parent in enumerate(commit.parents) if (number, at) not in absences]
+                having.update(numbers[parent] for parent in sides if parent in numbers)
+        span.changes = [number for number in span.changes if number in having]
+        created = (at for at, number in enumerate(span.changes) if self._is_created(number, absences))
+        span.changes = span.changes[: next(created, len(span.changes)) + 1]
+        span.origins = [said for said in span.origins if said[0] in having and said[0] <= span.changes[-1]]
+
+    def _is_created(self, number: int, absences: Collection[tuple[int, int]]) -> bool:
+        sides = max(1, len(self.commits[number].parents))
+        return all((number, at) in absences for at in range(sides))
 
     def orders(self, since: CommitId | None = None, latest: int = 0) -> list[int]:
         """The order of each commit. `latest`: no commit up to `since` has a greater one."""
@@ -197,11 +260,14 @@ class _Walk:
             last=self.last(span, orders),
             created_at=first.at if origin.created_at is None else origin.created_at,
             user_id=origin.user_id or first.user_id,
-            updated=None if span.updated is None else (self.commits[span.updated].id, origin.updated_at or 0),
+            updated=self.updated(span),
         )
 
     def last(self, span: _Span, orders: list[int]) -> Change | None:
         return self._change(max(span.changes, key=orders.__getitem__), orders) if span.changes else None
+
+    def updated(self, span: _Span) -> tuple[CommitId, int] | None:
+        return None if span.updated is None else (self.commits[span.updated[0]].id, span.updated[1])
 
     def removals(self, orders: list[int]) -> Mapping[str, Change]:
         return {source: self._change(number, orders) for source, number in self._removals.items()}
@@ -209,26 +275,3 @@ class _Walk:
     def _change(self, number: int, orders: list[int]) -> Change:
         commit = self.commits[number]
         return Change(commit.id, commit.at, commit.user_id, orders[number])
-
-
-def _take_origin(span: _Span, origin: Origin, number: int) -> None:
-    """Note what an import says, where no newer one says something else."""
-    if span.is_whole:
-        return
-    known = span.origin
-    if known.updated_at is None and origin.updated_at is not None:
-        span.updated = number
-    span.origin = Origin(
-        origin.created_at if known.created_at is None else known.created_at,
-        origin.updated_at if known.updated_at is None else known.updated_at,
-        known.user_id or origin.user_id,
-    )
-
-
-def _touched(entry: Entry) -> Iterator[tuple[str, bool, bool]]:
-    """The paths that differ from all parents: whether each was created, and whether removed."""
-    first, *others = entry.deltas
-    for path, delta in first.items():
-        sides = [delta, *(deltas[path] for deltas in others if path in deltas)]
-        if len(sides) == len(entry.deltas):
-            yield path, all(side.before is None for side in sides), delta.after is None

@@ -8,7 +8,7 @@ and so is each branch that was merged.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -18,9 +18,8 @@ from fnsync.git.trailers import ORIGIN, USER, Origin, read_origin
 from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId
 
-#: How many commits are looked at together: merges take a process more for each lot. Few at first, since the caller
-#: may soon have enough.
-FIRST_LOT, MOST_IN_LOT = 50, 5_000
+#: A process compares the merges of so many commits at most.
+MOST_IN_LOT = 4_096
 
 #: So that what is printed does not depend on the user's configuration.
 UTF8 = ("-c", "i18n.logOutputEncoding=UTF-8")
@@ -82,16 +81,35 @@ class Entry:
     deltas: tuple[Deltas, ...]
 
 
-def entries(scope: WorkTree, commits: str, specs: Sequence[str]) -> Iterator[Entry]:
+def entries(scope: WorkTree, commits: str, specs: Sequence[str]) -> Generator[Entry, None, None]:
     """The commits of a range (or up to a commit) that touch what `specs` name, with what they did to it.
 
     Raises RepositoryError.
     """
     stream = _entries(scope, command.fields(scope.root, *_LOG, commits, "--", *specs))
-    size = FIRST_LOT
+    size = 1  # the caller may soon have enough, but a process for each merge would take long
     while lot := list(islice(stream, size)):
-        yield from _with_merges(scope, lot, specs)
-        size = min(size * 4, MOST_IN_LOT)
+        if any(len(entry.parents) > 1 for entry in lot):
+            lot = _with_merges(scope, lot, specs)
+            size = min(size * 2, MOST_IN_LOT)
+        yield from lot
+
+
+def differences(scope: WorkTree, pairs: list[tuple[CommitId, CommitId]], specs: Sequence[str]) -> list[Deltas]:
+    """What changed in each pair of a commit and a parent. Raises RepositoryError."""
+    lines = "".join(f"{commit} {parent}\n" for commit, parent in pairs)
+    _, output = command.run(scope.root, *_DIFF, "--", *specs, stdin=lines.encode())
+    found: list[Deltas] = []
+    raw: bytes | None = None
+    for field in output.split(b"\0"):
+        if raw is not None:
+            found[-1][scope.inside(os.fsdecode(field))] = _delta(raw)
+            raw = None
+        elif field.startswith(b":"):
+            raw = field
+        elif field:
+            found.append({})
+    return found
 
 
 def last_user(users: Iterable[str]) -> str | None:
@@ -142,27 +160,8 @@ def _delta(raw: bytes) -> Delta:
 def _with_merges(scope: WorkTree, lot: list[Entry], specs: Sequence[str]) -> list[Entry]:
     """The entries with what merges changed from each parent."""
     pairs = [(entry.commit, parent) for entry in lot if len(entry.parents) > 1 for parent in entry.parents]
-    if not pairs:
-        return lot
-    found = iter(_differences(scope, pairs, specs))
+    found = iter(differences(scope, pairs, specs))
     return [
         replace(entry, deltas=tuple(islice(found, len(entry.parents)))) if len(entry.parents) > 1 else entry
         for entry in lot
     ]
-
-
-def _differences(scope: WorkTree, pairs: list[tuple[CommitId, CommitId]], specs: Sequence[str]) -> list[Deltas]:
-    """What changed in each pair of a commit and a parent."""
-    lines = "".join(f"{commit} {parent}\n" for commit, parent in pairs)
-    _, output = command.run(scope.root, *_DIFF, "--", *specs, stdin=lines.encode())
-    found: list[Deltas] = []
-    raw: bytes | None = None
-    for field in output.split(b"\0"):
-        if raw is not None:
-            found[-1][scope.inside(os.fsdecode(field))] = _delta(raw)
-            raw = None
-        elif field.startswith(b":"):
-            raw = field
-        elif field:
-            found.append({})
-    return found

@@ -31,6 +31,14 @@ class Origin:
     #: Whose function it is.
     user_id: str | None = None
 
+    def below(self, newer: Origin) -> Origin:
+        """What `newer` says, and for the rest this."""
+        return Origin(
+            self.created_at if newer.created_at is None else newer.created_at,
+            self.updated_at if newer.updated_at is None else newer.updated_at,
+            newer.user_id or self.user_id,
+        )
+
 
 def user_line(user_id: str) -> str:
     """The trailer that names the user whose edit a commit is."""
