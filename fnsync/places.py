@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 #: The source of a function that is a folder.
 MAIN = "main.py"
 
+#: Excludes files, in any folder.
+IGNORE_FILE = ".fnsyncignore"
+
 #: Hidden; Python's caches; editors' swap, backup and temporary files; what git and patch leave behind.
 _NEVER = re.compile(
     r"""\..* | __pycache__ | .*\.py[co]
@@ -55,6 +58,12 @@ def own_folder(source: str) -> str | None:
 def settings_of(source: str) -> str:
     """The settings file of a source."""
     return source.removesuffix(".py") + ".yaml"
+
+
+def whereabouts(source: str) -> list[str]:
+    """The files and folders in which all own files of a function lie."""
+    folder = own_folder(source)
+    return [folder] if folder is not None else [source, settings_of(source)]
 
 
 def owners(path: str) -> Iterator[str]:

@@ -13,7 +13,10 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from fnsync import labels
-from fnsync.places import own_folder, owners, settings_of
+from fnsync.git.renames import moves
+from fnsync.git.worktree import WorkTree
+from fnsync.model import CommitId
+from fnsync.places import MAIN, is_source, own_folder, owners, settings_of
 from tests.repositories import BEGIN, Repository
 
 PATHS = ("a.py", "a.yaml", "b.py", "b.yaml", "a/main.py", "a/util.py", "a/main.yaml", "a/.noise", "_x.py")
@@ -142,6 +145,65 @@ class History:
                 if not any(text is not None for text in before.values()):
                     break
         return found
+
+    def lineage(self, source: str) -> dict[str, str]:
+        """The commits that have a function, with its source's path there; {} if a commit has it under two names."""
+        found: dict[str, str] = {}
+        alike: list[tuple[str, str]] = []
+        renamed: list[tuple[str, str]] = []
+        pending = [(self.head, source)] if source in self.commits[self.head].tree else []
+        while pending:
+            id, path = pending.pop(0)
+            if found.setdefault(id, path) != path:
+                return {}
+            parents = self.commits[id].parents
+            having = [parent for parent in parents if path in self.commits[parent].tree]
+            pending += [(parent, path) for parent in having if parent not in found]
+            other = [(parent, name) for parent in parents if (name := self._other_name(parent, id, path))]
+            if having:
+                alike += other
+            else:
+                pending += other
+                renamed += other
+            if not pending:  # branches that went on under an old name
+                pending = [
+                    (parent, name)
+                    for parent, name in alike
+                    if name in found.values()
+                    and not any(
+                        old == name and self._files(at, old) == self._files(parent, name) for at, old in renamed
+                    )
+                ]
+                renamed += pending
+                alike = [pair for pair in alike if pair[1] not in found.values()]
+        return found
+
+    def _files(self, id: str, source: str) -> Tree:
+        folder = own_folder(source)
+        own = {source, settings_of(source)}
+        return {
+            path: text
+            for path, text in self.commits[id].tree.items()
+            if path in own or (folder and path.startswith(folder + "/"))
+        }
+
+    def _other_name(self, parent: str, id: str, path: str) -> str | None:
+        """The name that a source had in a parent, where git sees it renamed."""
+        tree = self.commits[parent].tree
+        if path in tree:
+            return None
+        folder = WorkTree.ensure(self.repository.functions, self.repository.folder)
+        name = moves(folder, CommitId(parent), CommitId(id)).get(path)
+        return name if name is not None and is_source(name, lambda around: f"{around}/{MAIN}" in tree) else None
+
+    def is_version(self, id: str, path: str) -> bool:
+        """Whether a function differs from what it is in each parent."""
+        return all(self.state(parent, path) != self.state(id, path) for parent in self.commits[id].parents)
+
+    @cache  # noqa: B019 - for one test
+    def before(self, id: str) -> frozenset[str]:
+        """A commit and all before it."""
+        return frozenset({id}).union(*(self.before(parent) for parent in self.commits[id].parents))
 
 
 def _draft(drafts: list[Draft], number: int, step: Step) -> tuple[tuple[int, ...], int, Tree]:

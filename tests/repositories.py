@@ -11,11 +11,11 @@ BEGIN = 1_700_000_000
 class Repository:
     """A repository whose commits are made at the times a test says."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.functions = folder / "functions"
         self.functions.mkdir(parents=True)
-        self.git("init", "-q", "-b", "main")
+        self.git("init", "-q", "-b", "main", *options)
 
     def git(self, *arguments: str, at: int = 0, by: str = "ada@example.org", allowed: tuple[int, ...] = (0,)) -> str:
         dates = {"GIT_AUTHOR_DATE": "@1 +0000", "GIT_COMMITTER_DATE": f"@{BEGIN + at} +0000"}

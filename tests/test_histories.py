@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fnsync.git.history import touches
 from fnsync.git.traces import Touches
+from fnsync.git.versions import versions
 from fnsync.git.worktree import WorkTree
 from tests.histories import History, Step, steps
 from tests.repositories import Repository
@@ -53,3 +54,23 @@ def test_carried_on_it_is_the_same(plan: list[Step], back: int) -> None:
         for source, version in found.versions.items():
             # Of two commits with the same outcome on two branches, either may be found.
             assert history.state(version, source) == history.state(history.head, source) is not None
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories)
+def test_the_versions_of_a_function_are_as_defined(plan: list[Step]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        history = History(Repository(Path(folder) / "project"), plan)
+        worktree = WorkTree.ensure(history.repository.functions, history.repository.folder)
+        for source in ("a.py", "b.py", "a/main.py"):
+            if source == "a.py" and "a/main.py" in history.commits[history.head].tree:
+                continue
+            expected = history.lineage(source)
+            found = [
+                (version.commit, version.path) for version in versions(worktree, history.repository.functions, source)
+            ]
+            if not expected and found:
+                continue  # one commit has it under two names
+            assert set(found) == {(id, path) for id, path in expected.items() if history.is_version(id, path)}
+            for at, (id, _) in enumerate(found):
+                assert not any(id in history.before(later) for later, _ in found[at + 1 :]), "a parent before its child"

@@ -19,10 +19,13 @@ class Leaf:
     is_link: bool = False
 
 
-def files(scope: WorkTree, commit: CommitId, path: str | None = None) -> dict[str, Leaf]:
-    """The files at `path` and below it, by path from the functions folder. Raises RepositoryError."""
-    where = scope.prefix if path is None else scope.outside(path)
-    _, output = command.run(scope.root, "ls-tree", "-r", "-z", commit, "--", where)
+def files(scope: WorkTree, commit: CommitId, *paths: str) -> dict[str, Leaf]:
+    """The files at `paths` and below them, without any all there are; by path from the functions folder.
+
+    Raises RepositoryError.
+    """
+    where = [scope.outside(path) for path in paths] or [scope.prefix]
+    _, output = command.run(scope.root, "ls-tree", "-r", "-z", commit, "--", *where)
     found = {}
     for entry in output.split(b"\0"):
         if entry:

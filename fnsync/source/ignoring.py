@@ -11,9 +11,10 @@ from pathspec import GitIgnoreSpec
 
 from fnsync.errors import SourceError
 from fnsync.model import FileStamp, Problem
+from fnsync.places import IGNORE_FILE
 from fnsync.source import files
 
-NAME = ".fnsyncignore"
+NAME = IGNORE_FILE
 
 _LIMIT_BYTES = 256 * 1024
 
