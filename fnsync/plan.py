@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 from fnsync.git.traces import Change, Touches, Trace
 from fnsync.model import (
+    Frontmatter,
     FunctionRow,
     GoodRevision,
     Kind,
@@ -242,8 +244,7 @@ def row_of(standing: Standing, content: str, touch: Touch | None, active: bool) 
         type=unit.inspection.kind or (manifest.kind if manifest else None),
         content=content,
         meta={
-            "description": str(unit.frontmatter.entries.get("description") or ""),
-            **unit.settings.meta,
+            **meta_of(unit.frontmatter, unit.settings.meta),
             "manifest": dict(unit.frontmatter.entries),
             "toggle": bool(manifest and manifest.toggle),
         },
@@ -262,6 +263,11 @@ def row_of(standing: Standing, content: str, touch: Touch | None, active: bool) 
         rivals=standing.rivals,
         version=touch.version if touch else None,
     )
+
+
+def meta_of(frontmatter: Frontmatter, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a function besides what its frontmatter says: `meta` of its settings goes above that."""
+    return {"description": str(frontmatter.entries.get("description") or ""), **meta}
 
 
 def conflict_of(standing: Standing, path: str) -> Problem:
