@@ -33,6 +33,7 @@
     ├── ConfigError                    fnsync.yaml or FNSYNC_*; stops the start
     ├── SourceError                    a file that cannot be read or understood; carries the problem
     ├── RepositoryError                git
+    │   └── LostObject                 a content that the repository does not have
     ├── StoreError                     index or state
     └── EnvironmentFailed              requirements that cannot be installed; carries uv's message
 
@@ -241,6 +242,10 @@ class SourceError(FnsyncError):
 
 class RepositoryError(FnsyncError):
     code = "repository"
+
+
+class LostObject(RepositoryError):
+    code = "lost_object"
 
 
 class StoreError(FnsyncError):

@@ -213,15 +213,15 @@ def touch_of(unit: Unit, touches: Touches, before: Touch | None = None) -> Touch
         known,
         created_at=known.created_at if source.created_at is None else source.created_at,
         user_id=source.user_id or known.user_id,
-        version=touches.versions.get(unit.path) or known.version,
+        version=touches.versions[unit.path].commit if unit.path in touches.versions else known.version,
     )
 
 
 def _last_change(unit: Unit, touches: Touches) -> Change | None:
-    """The last change to any file of a function, of those that are there and those that were removed."""
+    """The last change to any file of a function, of those that are there and those that were removed, or to it all."""
     paths = {unit.path, *(part.path for part in unit.parts), *([unit.settings_path] if unit.settings_path else [])}
     changes = [trace.last for path in paths if (trace := touches.traces.get(path)) and trace.last]
-    changes += [touches.removals[unit.path]] if unit.path in touches.removals else []
+    changes += [found[unit.path] for found in (touches.removals, touches.versions) if unit.path in found]
     return max(changes, key=lambda change: change.order, default=None)
 
 

@@ -38,7 +38,7 @@ class Known(Repository):
     def version(self, source: str, before: Touches | None = None) -> str:
         """The commit that made a function what it is."""
         self.seen(before)
-        return self.touches(before).versions[source]
+        return self.touches(before).versions[source].commit
 
 
 def seen(found: Touches) -> dict[str, Seen]:
@@ -258,6 +258,15 @@ def test_a_settings_file_that_is_too_large_or_no_text_has_no_name(repository: Kn
     (repository.functions / "a.yaml").write_bytes(b"name: \xff\n")
     repository.commit(20, {})
     assert repository.version("a.py") == first
+
+
+def test_a_lost_settings_file_takes_nothing_else_away(repository: Known) -> None:
+    repository.commit(10, {"a.py": CODE, "a.yaml": "name: A\n"})
+    lost = repository.git("rev-parse", "HEAD:functions/a.yaml")
+    head = repository.commit(20, {"a.yaml": "name: B\n"})
+    (repository.folder / ".git" / "objects" / lost[:2] / lost[2:]).unlink()
+    assert repository.version("a.py") == head
+    assert repository.seen()["a.py"][:2] == (10, 10)
 
 
 def test_what_only_a_merge_brought_together_is_its_version(repository: Known) -> None:

@@ -103,6 +103,17 @@ def test_a_removed_helper_is_a_change_of_its_function(project: Project) -> None:
     assert project.asked("b.py") == touch(10, 10, first, ADA, first)
 
 
+def test_a_function_changes_with_the_merge_that_brings_its_parts_together(project: Project) -> None:
+    project.commit(10, {"a/main.py": CODE, "a/util.py": "1"})
+    project.git("checkout", "-q", "-b", "side")
+    project.commit(20, {"a/util.py": "2"})
+    project.git("checkout", "-q", "main")
+    project.commit(30, {"a/main.yaml": "name: A\n"})
+    project.git("merge", "-q", "--no-ff", "-m", "merge", "side", at=40)
+    merge = project.head()
+    assert project.asked("a/main.py") == touch(10, 40, merge, ADA, merge)
+
+
 def test_the_order_within_a_second_holds_over_all_files(project: Project) -> None:
     first = project.commit(10, {"a/main.py": CODE})
     provenance = project.provenance()

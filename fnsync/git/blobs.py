@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from fnsync.errors import RepositoryError
+from fnsync.errors import LostObject
 from fnsync.git import command
 
 PIECE_BYTES = 1 << 20
@@ -21,13 +21,13 @@ class Blobs:
         self._git: command.Conversation | None = None
 
     def read(self, id: str, most: int) -> bytes | None:
-        """The content of a blob; None if it has more than `most` bytes. Raises RepositoryError, also if it is lost."""
+        """The content of a blob; None if it has more than `most` bytes. Raises LostObject, RepositoryError."""
         if self._git is None:
             self._git = self._stack.enter_context(command.conversation(self._root, "cat-file", "--batch"))
         answer = self._git.ask(id.encode())
         kind, _, size = answer.removeprefix(id.encode()).strip().partition(b" ")
         if not size:
-            raise RepositoryError(
+            raise LostObject(
                 f"{self._root} has lost the object {id} ({kind.decode(errors='replace')})",
                 hint=f"see what `git -C '{self._root}' fsck` says",
             )

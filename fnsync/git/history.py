@@ -58,7 +58,7 @@ def _from_the_beginning(scope: WorkTree, head: CommitId, tracked: Collection[str
     walk.mend()
     orders = walk.orders()
     traces = {path: walk.trace(span, orders) for path, span in walk.spans.items() if span.changes}
-    return Touches(head, max(orders, default=0), traces, walk.removals(orders), present.found)
+    return Touches(head, max(orders, default=0), traces, walk.removals(orders), walk.versions(present, orders))
 
 
 def _since(
@@ -85,11 +85,11 @@ def _since(
     removals = dict(before.removals)
     for source, change in walk.removals(orders).items():
         removals[source] = _later(removals.get(source), change) or change
-    versions = {source: present.found.get(source) or before.versions.get(source) for source in sources}
-    if present.reached - {since} or None in versions.values():
+    versions = {source: before.versions[source] for source in sources & before.versions.keys()}
+    versions |= walk.versions(present, orders)
+    if present.reached - {since} or len(versions) < len(sources):
         return None  # some came to be before
-    known = {source: version for source, version in versions.items() if version is not None}
-    return Touches(head, max(orders, default=before.latest), traces, removals, known)
+    return Touches(head, max(orders, default=before.latest), traces, removals, versions)
 
 
 def _sources(tracked: Collection[str]) -> set[str]:
@@ -271,6 +271,10 @@ class _Walk:
 
     def removals(self, orders: list[int]) -> Mapping[str, Change]:
         return {source: self._change(number, orders) for source, number in self._removals.items()}
+
+    def versions(self, present: Present, orders: list[int]) -> dict[str, Change]:
+        numbers = {commit.id: number for number, commit in enumerate(self.commits)}
+        return {source: self._change(numbers[commit], orders) for source, commit in present.found.items()}
 
     def _change(self, number: int, orders: list[int]) -> Change:
         commit = self.commits[number]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnsync import labels
+from fnsync.errors import LostObject
 from fnsync.git.blobs import Blobs
 from fnsync.git.log import Delta
 from fnsync.places import settings_of
@@ -26,6 +27,11 @@ class Labelling:
         key = self._keys.get(id)
         if key is None:
             assert id is not None
-            data = self._blobs.read(id, labels.MAX_BYTES)
-            key = self._keys[id] = labels.read(data or b"").key
+            key = self._keys[id] = labels.read(self._read(id)).key
         return key
+
+    def _read(self, id: str) -> bytes:
+        try:
+            return self._blobs.read(id, labels.MAX_BYTES) or b""
+        except LostObject:  # that an old name is lost must not take away all that is known
+            return b""

@@ -48,8 +48,8 @@ class Touches:
     traces: Mapping[str, Trace] = field(default_factory=dict)
     #: Source -> the last removal of another file of its function.
     removals: Mapping[str, Change] = field(default_factory=dict)
-    #: Source -> the commit that made the function what it is.
-    versions: Mapping[str, CommitId] = field(default_factory=dict)
+    #: Source -> the commit that made the function what it is; a merge may have touched none of its files by itself.
+    versions: Mapping[str, Change] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def carried_on(touches: Touches, made: Made, elsewhere: Container[str] = ()) -> 
     for path in made.written | made.removed:
         for owner in owners(path):
             if path != settings_of(owner) or path in made.labelled:
-                versions[owner] = made.commit
+                versions[owner] = change
             if path in made.removed and path != owner:
                 removals[owner] = change
     for path in made.removed:
