@@ -10,11 +10,18 @@ import structlog
 log = structlog.get_logger()
 
 
-async def every(interval_s: float, work: Callable[[], Awaitable[None] | None], name: str) -> None:
-    """Do `work` after each interval until cancelled. A failure is logged once, until it works again."""
+async def every(
+    interval_s: float, work: Callable[[], Awaitable[None] | None], name: str, *, at_once: bool = False
+) -> None:
+    """Do `work` after each interval until cancelled; `at_once`: before the first, too.
+
+    A failure is logged once, until it works again.
+    """
     failing = False
     while True:
-        await asyncio.sleep(interval_s)
+        if not at_once:
+            await asyncio.sleep(interval_s)
+        at_once = False
         try:
             result = work()
             if result is not None:

@@ -16,6 +16,7 @@ from typing import IO, Any
 import structlog
 
 from fnsync.config import Config
+from fnsync.edits.archive import Archive
 from fnsync.edits.manager import Manager
 from fnsync.edits.writer import Writer
 from fnsync.errors import ConfigError, FnsyncError, RepositoryError
@@ -23,9 +24,9 @@ from fnsync.git.edit import Recovered, TreeEditor
 from fnsync.git.journal import Journal
 from fnsync.git.proposals import Target, clean
 from fnsync.git.worktree import WorkTree
-from fnsync.model import Unit
+from fnsync.periodic import every
 from fnsync.provenance import Provenance
-from fnsync.reconcile import Policy, Reconciler
+from fnsync.reconcile import HEAD_S, Policy, Reconciler
 from fnsync.registry import Registry
 from fnsync.reports import ReloadReport
 from fnsync.runtime.environments import Environments, EnvironmentState, RequirementsPolicy
@@ -102,6 +103,7 @@ class Service:
         self._on_reload = listeners.reload
         self._on_step = listeners.step
         self._watching: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self._lock: IO[str] | None = None
 
     async def start(self) -> None:
@@ -111,7 +113,7 @@ class Service:
         # First, since its imports take the longest; they run beside all that follows.
         await self.executor.start()
         await asyncio.to_thread(self._open)
-        provenance = self._provenance = Provenance(self.worktree, config.functions)
+        provenance = Provenance(self.worktree, config.functions)
         policy = Policy(config.limits, config.defaults.active, config.policy.imports.deny)
         self.reconciler = Reconciler(
             root=config.functions,
@@ -124,6 +126,7 @@ class Service:
             policy=policy,
             on_reload=self._on_reload,
         )
+        self.archive = Archive(self.worktree, config.functions)
         writer = Writer(
             root=config.functions,
             editor=self.editor,
@@ -135,14 +138,18 @@ class Service:
             policy=policy,
             write=config.repository.write,
             target=Target(config.repository.remote, config.repository.branch, config.data / "proposals"),
-            is_same=self._is_same,
+            archive=self.archive,
         )
         self.user_valves = UserValves(self.state, self.vault)
-        self.manager = Manager(writer, self.reconciler, self.executor, self.index, self.vault, self.user_valves)
+        self.manager = Manager(
+            writer, self.reconciler, self.executor, self.index, self.vault, self.user_valves, self.archive
+        )
         # Watching begins before the first look, so that nothing is missed between the two.
         self.watcher = Watcher(config.functions, locked=self._locked, rescan_s=config.watch.rescan)
         await self.reconciler.start()
         self._watching = asyncio.create_task(self._watch())
+        if self.worktree is not None:
+            self._following = asyncio.create_task(self._follow(self.worktree))
 
     def _open(self) -> None:
         data = self.config.data
@@ -172,11 +179,6 @@ class Service:
             told = log.info if found.problem is None else log.error
             told("edit_recovered", message=found.message, outcome=found.outcome, problem=found.problem)
 
-    def _is_same(self, unit: Unit, version: str) -> bool:
-        """Whether what a function is on disk is what it was at a version; blocking."""
-        touch = self._provenance.touch(unit)
-        return touch is not None and touch.version is not None and touch.version.startswith(version)
-
     def _locked(self) -> bool:
         return self.worktree is not None and self.worktree.locked()
 
@@ -187,9 +189,20 @@ class Service:
             except Exception:  # one bad batch must not end the watch; the next re-scan looks at everything again
                 log.exception("reconcile_failed", paths=sorted(paths or ())[:20])
 
+    async def _follow(self, worktree: WorkTree) -> None:
+        """Keep user valves with functions that are renamed; at once, since they may have been while nobody looked."""
+
+        async def look() -> None:
+            await self.user_valves.follow(worktree, self.config.functions)
+
+        await every(HEAD_S, look, "renamed functions", at_once=True)
+
     async def close(self) -> None:
         """Stop everything, in the order in which parts need each other."""
         self.draining = True
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
         if self._watching is not None:
             self.watcher.close()
             self._watching.cancel()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from fnsync.errors import FnsyncError
-from fnsync.model import FunctionId, LiveFunction, User
+from fnsync.git.renames import renames
+from fnsync.git.worktree import WorkTree
+from fnsync.model import CommitId, FunctionId, LiveFunction, User
+from fnsync.source.discovery import id_of
 from fnsync.store.state import State
 from fnsync.vault import Vault
 
@@ -18,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 #: Values kept; above it all are forgotten, and read again as they are needed.
 MOST_KEPT = 10_000
+#: The note that holds the commit up to which renames were followed.
+SEEN_NOTE = "user_valves_head"
 #: How often the state is asked whether another process changed something, in seconds.
 FRESH_S = 1.0
 
@@ -74,6 +80,26 @@ class UserValves:
         text = self._state.user_valves(user_id, function)
         found: dict[str, Any] = {} if text is None else self._vault.decrypt(text)
         return found
+
+    async def follow(self, worktree: WorkTree, functions: Path) -> None:
+        """Keep values with functions that git has renamed since this was last called, in this process or another.
+
+        Raises RepositoryError, StoreError.
+        """
+        renamed = await asyncio.to_thread(self._renamed, worktree, functions)
+        if renamed:
+            self._known.clear()
+            log.info("user_valves_moved", renamed=renamed)
+
+    def _renamed(self, worktree: WorkTree, functions: Path) -> dict[str, str]:
+        head, seen = worktree.head(), self._state.note(SEEN_NOTE)
+        if head is None or head == seen:
+            return {}
+        found = renames(worktree, functions, CommitId(seen), head) if seen else {}
+        renamed: dict[str, str] = {id_of(old): id_of(new) for old, new in found.items() if id_of(old) != id_of(new)}
+        self._state.rename_user_valves(renamed)
+        self._state.set_note(SEEN_NOTE, head)
+        return renamed
 
     async def _refresh(self) -> None:
         """Forget what another process may have changed."""

@@ -316,3 +316,16 @@ def test_values_are_gone_with_their_user(tuned: Server, client: httpx.Client) ->
     with tuned.state() as state:
         assert state.user_valves(user.id, "tuned") is None
         assert list(state.all_user_valves()) == []
+
+
+def test_values_follow_a_function_that_is_renamed_with_git(tuned: Server, client: httpx.Client) -> None:
+    client.post(f"{API}/id/tuned/valves/user/update", json={"tone": "warm"})
+    project = tuned.project
+
+    project.git("mv", "functions/tuned.py", "functions/voiced.py")
+    project.write("voiced.py", TUNED + "\n# edited too\n")
+    project.commit("rename")
+
+    wait_for("the values", lambda: client.get(f"{API}/id/voiced/valves/user").json() == {"tone": "warm"})
+    assert client.get(f"{API}/id/tuned/valves/user").status_code == 404
+    assert seen(client, "voiced")["user"]["tone"] == "warm"

@@ -25,6 +25,7 @@ from fnsync.api.tally import Tally
 from fnsync.api.tokens import TokenEndpoints
 from fnsync.api.users import UserEndpoints
 from fnsync.api.valves import ValvesEndpoints
+from fnsync.api.versions import VersionEndpoints
 from fnsync.chat.completions import Completions
 from fnsync.chat.models import Models
 from fnsync.chat.render import stream_error
@@ -65,6 +66,7 @@ class App:
         routes: tuple[Route, ...] = (
             *functions.routes(),
             *valves.routes(),
+            *VersionEndpoints(service, functions).routes(),
             *InvokingEndpoints(service, functions).routes(),
             *chat.routes(),
             *models.routes(),

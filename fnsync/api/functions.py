@@ -244,7 +244,7 @@ class FunctionEndpoints:
 
     async def list_all(self, exchange: Exchange) -> None:
         def read() -> list[dict[str, Any]]:
-            owners = self._owners()
+            owners = self.owners()
             rows = self._service.index.summaries(newest_first=True)
             return [{**summary(row), "user": owners(row.user_id)} for row in rows]
 
@@ -269,7 +269,7 @@ class FunctionEndpoints:
         ]
         await exchange.json(200, found)
 
-    def _owners(self) -> Callable[[str], Mapping[str, Any] | None]:
+    def owners(self) -> Callable[[str], Mapping[str, Any] | None]:
         """Looks users up by id, or by the e-mail address that a commit has; blocking."""
         users = self._service.state.users()
         known = {user.email: user for user in users} | {user.id: user for user in users}
@@ -293,26 +293,26 @@ class FunctionEndpoints:
         content = Content(form.name, form.content, form.meta)
         owner = None if caller.is_admin else caller.id
         written = await self._manager.create(form.id, content, Terms(caller, form.commit_message), owner=owner)
-        await self._answer(exchange, written, summary)
+        await self.answer(exchange, written, summary)
 
     async def update(self, exchange: Exchange) -> None:
         id = self.managed(exchange).unit.id
         form = await read_body(exchange, UpdateForm, self._limit)
         content = Content(form.name, form.content, form.meta)
         terms = Terms(exchange.caller, form.commit_message, if_match(exchange) or form.version_id)
-        await self._answer(exchange, await self._manager.update(id, content, terms), full)
+        await self.answer(exchange, await self._manager.update(id, content, terms), full)
 
     async def delete(self, exchange: Exchange) -> None:
         written = await self._manager.delete(self.managed(exchange).unit.id, self._terms(exchange))
-        await self._answer(exchange, written, None)
+        await self.answer(exchange, written, None)
 
     async def toggle(self, exchange: Exchange) -> None:
         written = await self._manager.toggle(self.managed(exchange).unit.id, self._terms(exchange))
-        await self._answer(exchange, written, full)
+        await self.answer(exchange, written, full)
 
     async def toggle_global(self, exchange: Exchange) -> None:
         written = await self._manager.toggle_global(self.managed(exchange).unit.id, self._terms(exchange))
-        await self._answer(exchange, written, full)
+        await self.answer(exchange, written, full)
 
     # ---- many --------------------------------------------------------------------------------------------
 
@@ -364,7 +364,7 @@ class FunctionEndpoints:
             raise UnknownFunction(f"there is no function {id!r}")
         return row
 
-    async def _answer(
+    async def answer(
         self, exchange: Exchange, written: Written, shape: Callable[[FunctionRow], dict[str, Any]] | None
     ) -> None:
         """Answer an edit: the function as it is now, or where it waits for review; without `shape`, true."""

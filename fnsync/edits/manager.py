@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from fnsync import labels
 from fnsync.chat.context import user as user_argument
-from fnsync.edits import valves
+from fnsync.edits import messages, valves
+from fnsync.edits.archive import Archive
 from fnsync.edits.drafts import Content, Drafting
 from fnsync.edits.writer import Edit, Writer, Written
 from fnsync.errors import (
@@ -52,6 +54,7 @@ class Manager:
         index: Index,
         vault: Vault,
         user_valves: UserValves,
+        archive: Archive,
     ) -> None:
         self.writer = writer
         self._index = index
@@ -59,6 +62,7 @@ class Manager:
         self._executor = executor
         self.vault = vault
         self._user_valves = user_valves
+        self.archive = archive
 
     # ---- functions ---------------------------------------------------------------------------------------
 
@@ -85,13 +89,13 @@ class Manager:
         """A new function, not active yet. Raises Invalid, Conflict, and what `Writer.apply` raises."""
 
         def make(drafting: Drafting) -> str:
-            return f"Create {drafting.create(id, content, owner=owner)}"
+            return messages.CREATE.format(id=drafting.create(id, content, owner=owner))
 
         return await self.writer.apply(Edit(terms.author, make, terms.message))
 
     async def update(self, id: FunctionId, content: Content, terms: Terms) -> Written:
         """New source, name and meta. Raises UnknownFunction, and what `Writer.apply` raises."""
-        return await self._edit(id, terms, lambda drafting, unit: drafting.update(unit, content), "Update {id}")
+        return await self._edit(id, terms, lambda drafting, unit: drafting.update(unit, content), messages.UPDATE)
 
     async def toggle(self, id: FunctionId, terms: Terms) -> Written:
         """On or off. Raises UnknownFunction, and what `Writer.apply` raises."""
@@ -106,6 +110,22 @@ class Manager:
 
         def make(drafting: Drafting) -> str:
             return f"Make {id} {'global' if drafting.toggle_global(self.standing(id).unit) else 'local'}"
+
+        return await self._apply(id, terms, make)
+
+    async def roll_back(self, id: FunctionId, version: str, terms: Terms) -> Written:
+        """Make a function once more what it was at a version: source, helpers, name and meta; all else stays.
+
+        Raises UnknownFunction, NotFound for the version, Conflict where its files have no place now, and what
+        `Writer.apply` raises.
+        """
+
+        def make(drafting: Drafting) -> str:
+            unit = self.standing(id).unit
+            there, files = self.archive.files(unit, version)
+            said = labels.read(files.settings or b"")
+            drafting.restore(unit, files.at(unit.path), said.name, said.meta)
+            return f"Roll {id} back to {there.commit[:12]}"
 
         return await self._apply(id, terms, make)
 

@@ -11,6 +11,11 @@ from fnsync.model import User
 #: Longest message taken from a caller, in characters.
 MOST_CHARACTERS = 10_000
 
+#: The plain messages of a source that was sent.
+CREATE, UPDATE = "Create {id}", "Update {id}"
+SYNC = "Sync functions: {added} added, {kept} kept or updated, {removed} removed"
+
+_SYNC = re.compile(re.sub(r"\\{\w+\\}", r"[0-9]+", re.escape(SYNC)))
 _OURS = re.compile(r"^[ \t]*fnsync-[\w-]*[ \t]*:.*(?:\n|$)", re.IGNORECASE | re.MULTILINE)
 _TRAILER = re.compile(r"[A-Za-z0-9-]+:[ \t].*")
 
@@ -24,6 +29,12 @@ def compose(said: str | None, default: str, author: User, trailers: Iterable[str
     lines = [user_line(author.id), *trailers]
     gap = "\n" if _ends_with_trailers(text) else "\n\n"
     return text + gap + "\n".join(lines) + "\n"
+
+
+def said(message: str, id: str) -> str | None:
+    """What somebody said of an edit; None for a plain message, which only repeats that there was one."""
+    plain = message in (CREATE.format(id=id), UPDATE.format(id=id)) or _SYNC.fullmatch(message)
+    return None if plain else message
 
 
 def _clean(text: str) -> str:

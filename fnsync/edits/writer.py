@@ -21,6 +21,7 @@ import structlog
 
 from fnsync import labels
 from fnsync.edits import messages
+from fnsync.edits.archive import Archive
 from fnsync.edits.drafts import Draft, Drafting
 from fnsync.edits.staging import Staging
 from fnsync.errors import (
@@ -114,11 +115,10 @@ class Writer:
         policy: Policy,
         write: Literal["commit", "branch", "deny"],
         target: Target,
-        is_same: Callable[[Unit, str], bool],
+        archive: Archive,
     ) -> None:
         """`root` is the functions folder; without `editor` there is no usable repository. `target` is where edits
-        go with `write` at `branch`. `is_same` tells whether what
-        a function is on disk is what it was at a commit."""
+        go with `write` at `branch`."""
         self._root = root
         self._editor = editor
         self._staging = staging
@@ -129,7 +129,7 @@ class Writer:
         self._policy = policy
         self._mode = write
         self._target = target
-        self._is_same = is_same
+        self._archive = archive
         self._turn = asyncio.Lock()
 
     async def apply(self, edit: Edit) -> Written:
@@ -176,16 +176,24 @@ class Writer:
         drafting = Drafting(self._root, self._reconciler.find, self._policy.active)
         default = edit.make(drafting)
         for id, version in edit.expected.items():
-            unit = self._reconciler.find(id)
-            if unit is None or not self._is_based_on(unit, version):
-                raise StaleEdit(
-                    f"{id} is not at {version[:80]} any more: somebody has changed it",
-                    hint="fetch it again, and repeat the edit on what it is now",
-                )
+            self._expect(id, version)
         return default, drafting.draft()
 
-    def _is_based_on(self, unit: Unit, version: str) -> bool:
-        return version == unit.revision or self._is_same(unit, version)
+    def _expect(self, id: FunctionId, version: str) -> None:
+        """Raise StaleEdit, or Uncommitted, if a function is not what the caller saw."""
+        unit = self._reconciler.find(id)
+        if unit is not None and (version == unit.revision or self._archive.is_same(unit, version)):
+            return
+        row = self._index.row(id)
+        if unit is not None and row is not None and row.version is not None and _names(version, row.version):
+            raise Uncommitted(
+                f"{unit.path} holds changes that came after {version[:12]} and are in no commit",
+                hint=f"commit or discard them (git status), or edit what is there: send If-Match: {unit.revision}",
+            )
+        raise StaleEdit(
+            f"{id} is not at {version[:80]} any more: somebody has changed it",
+            hint="fetch it again, and repeat the edit on what it is now",
+        )
 
     async def _rows(self, ids: Sequence[FunctionId]) -> tuple[FunctionRow, ...]:
         def read() -> tuple[FunctionRow, ...]:
@@ -349,3 +357,7 @@ def _refused(failed: Sequence[Inspected]) -> ContentRefused:
     if len(problems) > MANY_PROBLEMS:
         message += f"; and {len(problems) - MANY_PROBLEMS} more"
     return ContentRefused(message, problems[0])
+
+
+def _names(text: str, commit: CommitId) -> bool:
+    return len(text) >= 4 and commit.startswith(text.lower())
