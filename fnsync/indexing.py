@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from fnsync.errors import StoreError
-from fnsync.model import FunctionId, FunctionRow, Unit
+from fnsync.model import CommitId, FunctionId, FunctionRow, Unit
 from fnsync.plan import Standing, row_of
 from fnsync.provenance import Provenance
 from fnsync.source.reading import Reading, read
@@ -51,6 +51,8 @@ class IndexWriter:
         self._standings = standings
         self._provenance = provenance
         self._active = active
+        #: The commit up to which the columns of git are known of all functions, once all that waits is written.
+        self.head: CommitId | None = None
         self._waiting = _Waiting()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -90,7 +92,7 @@ class IndexWriter:
             waiting, self._waiting = self._waiting, _Waiting()
             standings = {id: self._standings.get(id) for id in waiting.ids}
             try:
-                await asyncio.to_thread(self._write, waiting, standings)
+                await asyncio.to_thread(self._write, waiting, standings, self.head)
             except (StoreError, OSError) as exc:
                 log.error("index_not_written", error=str(exc), functions=len(standings), again_in_s=RETRY_S)
                 self._put_back(waiting)
@@ -107,8 +109,9 @@ class IndexWriter:
         now.gone_units |= waiting.gone_units - now.units.keys()
         self._start()
 
-    def _write(self, waiting: _Waiting, standings: Mapping[FunctionId, Standing | None]) -> None:
-        head = self._provenance.head
+    def _write(
+        self, waiting: _Waiting, standings: Mapping[FunctionId, Standing | None], head: CommitId | None
+    ) -> None:
         rows = [self._row(standing, waiting.texts) for standing in standings.values() if standing is not None]
         self._index.apply(
             units=waiting.units.values(),

@@ -104,6 +104,7 @@ class Reconciler:
         outcome = Outcome()
         units, rows, goods, head = await asyncio.to_thread(self._read_stored)
         self._provenance.restore(rows, head)
+        self._writer.head = self._provenance.head
         self._catalog.restore(units)
         changes = await asyncio.to_thread(self._catalog.refresh, None)
         self._restore(rows, goods)
@@ -200,6 +201,8 @@ class Reconciler:
     def committed(self, made: Made) -> None:
         """The server has made a commit: what is told of its functions needs no look at git."""
         self._provenance.committed(made)
+        if self._writer.head == made.parent:
+            self._writer.head = made.commit
 
     def find(self, id: FunctionId) -> Unit | None:
         """The claim to an id that counts, as its files were last read."""
@@ -439,6 +442,7 @@ class Reconciler:
         if live:
             self._registry.publish(self._registry.world.changed(live))
         self._writer.functions(self._standings)
+        self._writer.head = self._provenance.head
 
     async def _collect(self) -> None:
         """Remove snapshots and environments that nobody needs."""

@@ -55,3 +55,23 @@ def test_what_became_something_else_is_no_rename(repository: Repository) -> None
 def test_a_commit_that_is_gone_has_none(repository: Repository) -> None:
     head = repository.commit(10, {"a.py": CODE})
     assert found(repository, "f" * 40, head) == {}
+
+
+def test_a_function_that_is_renamed_and_then_rewritten_is_followed_through_both_commits(repository: Repository) -> None:
+    first = repository.commit(10, {"a.py": CODE, "stays.py": OTHER})
+    repository.git("mv", "functions/a.py", "functions/b.py")
+    repository.commit(20, {})
+    repository.commit(30, {"b.py": OTHER.replace("other", "new")})
+    repository.git("mv", "functions/b.py", "functions/c.py")
+    last = repository.commit(40, {})
+    assert found(repository, first, last) == {"a.py": "c.py"}
+
+
+def test_one_that_comes_back_to_its_name_has_not_moved(repository: Repository) -> None:
+    first = repository.commit(10, {"a.py": CODE, "b.py": OTHER})
+    repository.git("mv", "functions/a.py", "functions/x.py")
+    repository.commit(20, {})
+    repository.git("mv", "functions/x.py", "functions/a.py")
+    repository.git("mv", "functions/b.py", "functions/c.py")
+    last = repository.commit(30, {})
+    assert found(repository, first, last) == {"b.py": "c.py"}
