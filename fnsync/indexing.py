@@ -109,9 +109,7 @@ class IndexWriter:
         now.gone_units |= waiting.gone_units - now.units.keys()
         self._start()
 
-    def _write(
-        self, waiting: _Waiting, standings: Mapping[FunctionId, Standing | None], head: CommitId | None
-    ) -> None:
+    def _write(self, waiting: _Waiting, standings: Mapping[FunctionId, Standing | None], head: CommitId | None) -> None:
         rows = [self._row(standing, waiting.texts) for standing in standings.values() if standing is not None]
         self._index.apply(
             units=waiting.units.values(),

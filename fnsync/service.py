@@ -228,7 +228,7 @@ class Service:
             "draining": self.draining,
             "started_at": self.started_at,
             "uptime_s": round(time.time() - self.started_at, 3),
-            "repository": repository_status(self.worktree),
+            "repository": repository_status(self.worktree, self.config.repository.write),
             "watcher": {"mode": self.watcher.mode, "problem": self.watcher.problem},
             "sandbox": executor.sandbox(),
             "environments": [asdict(state) for state in executor.environments.states()],

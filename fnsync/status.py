@@ -68,17 +68,28 @@ def _rival(standing: Standing, path: str, active: bool) -> dict[str, Any]:
     }
 
 
-def repository_status(worktree: WorkTree | None) -> dict[str, Any] | None:
-    """Where HEAD is and what is not committed; asks git. None: there is no usable repository."""
+def repository_status(worktree: WorkTree | None, write: str) -> dict[str, Any] | None:
+    """Where HEAD is, what is not committed, and what becomes of edits; asks git. None: no usable repository.
+
+    `write` is `repository.write`.
+    """
     if worktree is None:
         return None
-    known: dict[str, Any] = {"root": str(worktree.root), "branch": None, "head": None, "dirty": []}
+    known: dict[str, Any] = {
+        "root": str(worktree.root),
+        "branch": None,
+        "head": None,
+        "dirty": [],
+        "write": write,
+        "under_way": None,
+    }
     try:
         return {
             **known,
             "branch": worktree.branch(),
             "head": worktree.head(),
             "dirty": list(worktree.dirty()),
+            "under_way": worktree.under_way(),
         }
     except RepositoryError as exc:
         return {**known, "error": str(exc)}

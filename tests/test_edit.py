@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -584,8 +585,18 @@ def test_an_edit_that_was_killed_leaves_alone_what_somebody_changed_since(
 
     assert recovered.outcome == "unfinished" and "functions/a.py" in (recovered.problem or "")
     assert (project.functions / "a.py").read_text() == "somebody = 'else'\n"
-    assert list((tmp_path / "journal").glob("*.json"))
+    assert not list((tmp_path / "journal").glob("*.json"))
+    (folder,) = (tmp_path / "journal").iterdir()
+    assert str(folder) in (recovered.problem or "")
+    assert (folder / "files/functions/a.py").read_bytes() == NEW
+    assert not (folder / "files/functions/other.py").exists()
+    assert (folder / "message.txt").read_text() == "Update a"
+    assert folder.stat().st_mode & 0o777 == 0o700
     assert not (project.root / ".git/index.lock").exists()
+
+    assert [again.problem is not None for again in editor.recover()] == [True]
+    shutil.rmtree(folder)
+    assert editor.recover() == []
 
 
 def test_a_hook_that_refuses_the_completion_leaves_the_old_files(

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Project, Server, wait_for
+from tests.commands import run
+from tests.conftest import ADMIN_TOKEN, Project, Server, wait_for
 
 API = "/api/v1/functions"
 CHAT = "/v1/chat/completions"
@@ -37,6 +38,11 @@ def create(client: httpx.Client, id: str, answer: str = "one", **more: Any) -> d
 def update(client: httpx.Client, id: str, answer: str, **more: Any) -> httpx.Response:
     headers = more.pop("headers", None)
     return client.post(f"{API}/id/{id}/update", json=form(id, answer, **more), headers=headers)
+
+
+def told(root: Path) -> str:
+    """What `fnsync status` prints."""
+    return run(root, "status", "--token", ADMIN_TOKEN).stdout
 
 
 def say(client: httpx.Client, id: str) -> str:
@@ -222,6 +228,7 @@ def test_in_the_middle_of_a_merge_an_edit_is_refused(ready: Server) -> None:
     with ready.client() as client:
         answer = update(client, "a", "two")
 
+    assert "a merge is under way: no edits over the API" in told(ready.project.root)
     assert answer.status_code == 409 and "a merge is under way" in answer.json()["detail"]
 
 
@@ -367,6 +374,35 @@ def test_after_a_kill_the_edit_is_whole_committed_and_served(
     assert not (project.root / ".git/index.lock").exists()
     recovered = again.status()["recovered"]
     assert [found["outcome"] for found in recovered] == {"ended": [], "committed": ["kept"]}.get(step, ["completed"])
+    shown = told(project.root)
+    line = {"ended": None, "committed": "interrupted edit was committed already"}.get(
+        step, "interrupted edit completed"
+    )
+    assert (f"{line}: Update a (functions/a.py, functions/a.yaml)" in shown) == (line is not None)
+
+
+def test_after_a_kill_a_file_that_somebody_changed_stays_and_the_status_says_where_the_edit_is(
+    project: Project, start_server: Callable[..., Server]
+) -> None:
+    project.write("a.py", source("one"))
+    project.commit("first")
+    server = start_server(project, program=("-m", "tests.crashing", "written"))
+    with server.client() as client, pytest.raises(httpx.TransportError):
+        update(client, "a", "two")
+    assert server.process.wait(10) == -signal.SIGKILL
+    project.write("a.py", source("three"))
+
+    again = start_server(project)
+
+    with again.client() as client:
+        assert say(client, "a") == "three"
+    assert [found["outcome"] for found in again.status()["recovered"]] == ["unfinished"]
+    shown = told(project.root)
+    assert "an edit was interrupted and is not completed: Update a" in shown
+    assert "functions/a.py changed since" in shown
+    (folder,) = (project.root / ".fnsync/edits").iterdir()
+    assert str(folder.relative_to(project.root)) in shown
+    assert (folder / "files/functions/a.py").read_text() == source("two")
 
 
 # ---- where edits go --------------------------------------------------------------------------------------
@@ -383,6 +419,7 @@ def test_where_writes_are_denied_the_answer_says_why(project: Project, start_ser
 
     assert {answer.status_code for answer in answers} == {409}
     assert "through git" in answers[0].json()["detail"]
+    assert "edits over the API: refused (repository.write: deny)" in told(project.root)
     assert project.git("rev-list", "--count", "HEAD") == "1"
 
 

@@ -31,6 +31,9 @@ _STYLES = {
     "inactive": "dim",
 }
 
+#: What becomes of edits over the API, where it is not the default.
+_WRITES = {"deny": "refused (repository.write: deny)", "branch": "to branches for review (repository.write: branch)"}
+
 
 def status(
     id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this function.")] = None,
@@ -134,6 +137,14 @@ def head_lines(found: Mapping[str, Any]) -> Iterator[str]:
         dirty = repository.get("dirty") or []
         changes = f", {len(dirty)} uncommitted: {', '.join(dirty[:5])}" if dirty else ", nothing uncommitted"
         yield printable(f"{repository.get('root')} {repository.get('branch') or 'detached'} @ {head}{changes}")
+        if repository.get("under_way"):
+            yield printable(f"{repository['under_way']} is under way: no edits over the API until it ends")
+        elif repository.get("write") in _WRITES:
+            yield f"edits over the API: {_WRITES[repository['write']]}"
+    for edit in found.get("recovered") or []:
+        if not edit.get("problem"):
+            what = "completed" if edit.get("outcome") == "completed" else "was committed already"
+            yield printable(f"interrupted edit {what}: {_subject(edit)} ({', '.join(edit.get('paths') or ())})")
     watcher = found.get("watcher") or {}
     if watcher.get("problem"):
         yield printable(f"watching by {watcher.get('mode')}: {watcher['problem']}")
@@ -184,8 +195,16 @@ def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{function['id']} is {state}", _problem(function["error"])
         if function.get("health"):
             yield f"{function['id']}: workers", Problem("health", str(function["health"]))
+    for edit in found.get("recovered") or []:
+        if edit.get("problem"):
+            what = f"an edit was interrupted and is not completed: {_subject(edit)}"
+            yield printable(what), Problem("unfinished", str(edit["problem"]))
     for refused in found.get("refused") or []:
         yield "refused", _problem(refused)
+
+
+def _subject(edit: Mapping[str, Any]) -> str:
+    return str(edit.get("message") or "").partition("\n")[0]
 
 
 def _problem(data: Mapping[str, Any]) -> Any:

@@ -7,8 +7,8 @@
     committed   …and the commit, the index maybe old      brings the index up to date
     ended       nothing
 
-Completing means: the same files, author and message. If somebody changed one of the files meanwhile, they stay as
-they are and the intent is told of as unfinished, with its content in the journal.
+Completing means: the same files, author and message. If somebody changed one of the files meanwhile, all stay as they
+are, and what the edit wanted is set aside (git.journal).
 """
 
 from __future__ import annotations
@@ -140,27 +140,27 @@ class TreeEditor:
 
     def recover(self) -> list[Recovered]:
         """Complete what a crash interrupted. Raises what `locked` raises."""
+        given_up = [_given_up(message, paths, folder) for folder, message, paths in self._journal.given_up()]
         intents = list(self._journal.unfinished())
         stale = lock.is_ours(self.worktree.git_folder / "index.lock")
         if not intents and not stale:
-            return []
+            return given_up
         with self.locked():
             remove_leftovers(self.worktree)
-            return [self._recover(intent) for intent in intents]
+            return given_up + [self._recover(intent) for intent in intents]
 
     def _recover(self, intent: Intent) -> Recovered:
         for change in intent.changes:
             _remove_temporary(self._file(change).parent)
         foreign = [change.path for change in intent.changes if not self._is_known(change)]
         if foreign:
-            problem = f"{', '.join(foreign)} changed since; the edit's content is in the journal"
-            return Recovered(intent.message, intent.paths, "unfinished", problem)
+            return _given_up(intent.message, intent.paths, self._journal.set_aside(intent), foreign)
         renew_index(self.worktree, intent.paths)
         resumed = tuple(Change(c.path, _content(self._file(c)), c.after) for c in intent.changes)
         try:
             made = self._write_and_commit(Intent(resumed, intent.message, intent.author, intent.id))
         except FnsyncError as exc:
-            return Recovered(intent.message, intent.paths, "unfinished", exc.message)
+            return Recovered(intent.message, intent.paths, "unfinished", f"{exc.message}; the next start tries again")
         self._end(intent, made)
         return Recovered(intent.message, intent.paths, "completed" if made else "kept")
 
@@ -169,6 +169,12 @@ class TreeEditor:
 
     def _file(self, change: Change) -> Path:
         return self.worktree.root / change.path
+
+
+def _given_up(message: str, paths: tuple[str, ...], folder: Path, foreign: Iterable[str] = ()) -> Recovered:
+    changed = ", ".join(foreign) or "a file of it"
+    problem = f"{changed} changed since, and stays as it is; what the edit wanted is in {folder} until you remove that"
+    return Recovered(message, paths, "unfinished", problem)
 
 
 class _File:

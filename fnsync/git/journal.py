@@ -1,7 +1,8 @@
 """What an edit of the working tree is about to do, on disk, so that a crash in the middle can be completed.
 
 One file for each edit under way, `<folder>/<id>.json`, readable by the owner only: it holds what the files held. It is
-there before the first file is touched, and gone when the edit is done or undone.
+there before the first file is touched, and gone when the edit is done or undone. An edit that cannot be completed any
+more is set aside as files that people can read, in a folder `<folder>/<id>`, until somebody removes that.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from fnsync.git.lock import writing
 log = logging.getLogger(__name__)
 
 _SUFFIX = ".json"
+#: What is in the folder of an edit that was set aside.
+FILES, MESSAGE = "files", "message.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,28 @@ class Journal:
                 log.error("the intent %s cannot be read and is left as it is: %s", path, exc)
         for path in self._folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
+
+    def set_aside(self, intent: Intent) -> Path:
+        """Give an intent up, and keep what it wanted as files; returns their folder. Raises NotWritable."""
+        folder = self._folder / intent.id
+        with writing(self._folder):
+            folder.mkdir(exist_ok=True, mode=0o700)  # parents that mkdir makes do not get the mode
+            for change in intent.changes:
+                file = folder / FILES / change.path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                if change.after is not None:
+                    file.write_bytes(change.after)
+            # Last: with it, the folder is complete.
+            (folder / MESSAGE).write_text(intent.message, encoding="utf-8")
+        self.end(intent.id)
+        return folder
+
+    def given_up(self) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
+        """Folder, message and paths of each edit that was set aside."""
+        for message in sorted(self._folder.glob(f"*/{MESSAGE}")):
+            files = message.parent / FILES
+            paths = sorted(str(path.relative_to(files)) for path in files.rglob("*") if path.is_file())
+            yield message.parent, message.read_text(encoding="utf-8", errors="replace"), tuple(paths)
 
     def _path(self, id: str) -> Path:
         return self._folder / f"{id}{_SUFFIX}"
