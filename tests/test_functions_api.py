@@ -197,7 +197,10 @@ def test_users_manage_their_own_functions_alone(project: Project, start_server: 
             assert bob.post(f"{API}/id/mine/{call}", json=form("mine", "stolen")).status_code == 404, call
         assert bob.delete(f"{API}/mine").status_code == 404
         assert [row["id"] for row in bob.get(API).json()] == ["all"]
-        assert [row["id"] for row in bob.get(f"{API}/search", params={"q": "for"}).json()] == ["all"]
+        asked = [(who, word) for who in (admin, ada, bob) for word in ("all", "mine", "return")]
+        told = [[row["id"] for row in who.get(f"{API}/search", params={"q": word}).json()] for who, word in asked]
+        assert told[:2] == [["all"], ["mine"]] and set(told[2]) == {"all", "mine"}, "admins search in sources"
+        assert told[3:] == [["all"], ["mine"], [], ["all"], [], []]
         assert {row["id"] for row in ada.get(API).json()} == {"all", "mine"}
         assert bob.get(f"{API}/id/mine/valves/user").status_code == 404
 

@@ -156,7 +156,7 @@ def test_search_puts_names_before_descriptions_before_sources(index: Index) -> N
         ]
     )
     assert [row.id for row in index.search("weather")] == ["in_name", "in_description", "in_source"]
-    assert [row.id for row in index.search("weather", limit=1)] == ["in_name"]
+    assert [row.id for row in index.search("weather", sources=False)] == ["in_name", "in_description"]
 
 
 def test_search_finds_the_beginning_of_the_last_word_and_all_of_the_others(index: Index) -> None:

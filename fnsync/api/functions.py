@@ -262,12 +262,11 @@ class FunctionEndpoints:
 
     async def search(self, exchange: Exchange) -> None:
         query = read_query(exchange, SearchQuery)
-        rows = await asyncio.to_thread(self._service.index.search, query.q, query.limit)
         is_admin = exchange.caller.is_admin
-        found = [
-            summary(row) for row in rows if is_admin or (row.is_active and self.is_visible(row.id, exchange.caller))
-        ]
-        await exchange.json(200, found)
+        # Whoever may not read a source learns nothing of it by searching either.
+        rows = await asyncio.to_thread(self._service.index.search, query.q, sources=is_admin)
+        found = [row for row in rows if is_admin or (row.is_active and self.is_visible(row.id, exchange.caller))]
+        await exchange.json(200, [summary(row) for row in found[: query.limit]])
 
     def owners(self) -> Callable[[str], Mapping[str, Any] | None]:
         """Looks users up by id, or by the e-mail address that a commit has; blocking."""

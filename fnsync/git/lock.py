@@ -26,9 +26,9 @@ WAIT_S = 10.0
 POLL_S = 0.005
 #: What our `index.lock` begins with.
 MARK = b"fnsync edits this working tree\n"
-#: Errors of a disk that takes nothing.
 #: Errors of a file system without hard links.
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+#: Errors of a disk that takes nothing.
 _FULL_OR_FIXED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 

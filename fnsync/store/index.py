@@ -68,9 +68,10 @@ END;
 RANK = "bm25(search, 20.0, 5.0, 1.0)"
 SCHEMA = hashlib.sha256(f"{VERSION}\n{DDL}\n{forms.SHAPE}".encode()).hexdigest()
 
-_COLUMNS = ", ".join(f'function."{column}"' for column in forms.COLUMNS)
-_SELECT = f"SELECT {_COLUMNS} FROM function"  # noqa: S608 - constants only
-_SUMMARY = "SELECT {} FROM function".format(", ".join(forms.SUMMARY))  # noqa: S608 - constants only
+_SELECT, _SUMMARY = (
+    "SELECT {} FROM function".format(", ".join(f'function."{column}"' for column in columns))  # noqa: S608 - constants only
+    for columns in (forms.COLUMNS, forms.SUMMARY)
+)
 _UPSERT = "INSERT INTO function ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}".format(  # noqa: S608 - constants
     ", ".join(f'"{column}"' for column in forms.COLUMNS),
     ", ".join("?" for _ in forms.COLUMNS),
@@ -160,8 +161,8 @@ class Index:
         found = self._all(f"{_SELECT} WHERE id = ?", (id,))
         return forms.row(found[0]) if found else None
 
-    def search(self, text: str, limit: int = 50) -> list[FunctionRow]:
-        """The rows that have every word of `text` in name, description or source, best first.
+    def search(self, text: str, *, sources: bool = True) -> list[RowSummary]:
+        """The rows that have every word of `text` in name, description or, with `sources`, source, best first.
 
         The last word may be the beginning of one. Punctuation is ignored; without any word the answer is empty.
         """
@@ -169,11 +170,10 @@ class Index:
         if not words:
             return []
         query = " ".join(f'"{word}"' for word in words) + " *"
-        found = self._all(
-            f"{_SELECT} JOIN search ON search.rowid = function.rowid WHERE search MATCH ? ORDER BY {RANK}, id LIMIT ?",
-            (query, limit),
-        )
-        return [forms.row(values) for values in found]
+        if not sources:
+            query = f"{{name description}} : ({query})"
+        matching = f"JOIN search ON search.rowid = function.rowid WHERE search MATCH ? ORDER BY {RANK}, id"
+        return [forms.summary(values) for values in self._all(f"{_SUMMARY} {matching}", (query,))]
 
     def note(self, key: str) -> str | None:
         """The note of that key, such as `head`: the commit that the git columns were computed at."""
