@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -654,3 +655,17 @@ def test_edits_beside_git_commands_are_all_in_history(editor: TreeEditor, projec
         assert commit in known
         assert project.git("show", f"{commit}:functions/a.py") == f"edit = {number}"
         assert project.git("show", "--format=", "--name-only", commit) == "functions/a.py"
+
+
+def test_a_commit_is_on_the_disk_before_the_edit_ends(
+    editor: TreeEditor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Blob, trees and commit, which git alone leaves to the next power failure."""
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("GIT_TRACE2_EVENT", str(trace))
+
+    edit(editor, "functions/a.py", NEW)
+
+    events = [json.loads(line) for line in trace.read_text().splitlines()]
+    synced = sum(int(event["value"]) for event in events if str(event.get("key", "")).startswith("fsync/"))
+    assert synced >= 5, "the file's blob, two trees, the commit and the branch"

@@ -32,7 +32,10 @@ PREFIX = "fnsync-"
 #: Commits on a detached HEAD are kept from being collected under refs of this name.
 DETACHED = "refs/fnsync/detached"
 
+#: By itself git syncs refs, but not the objects that they name: after a power failure the branch would be broken.
+_DURABLE = ("-c", "core.fsync=committed")
 _COMMIT = (
+    *_DURABLE,
     "-c",
     "i18n.commitEncoding=UTF-8",
     # Not between an edit and its answer.
@@ -140,7 +143,7 @@ def _index_of(worktree: WorkTree, base: CommitId | None) -> Iterator[Path]:
 def _update(worktree: WorkTree, paths: Collection[str], variables: Mapping[str, str]) -> None:
     named = b"".join(os.fsencode(path) + b"\0" for path in paths)
     options = ("--add", "--remove", "--replace", "-z", "--stdin")
-    command.run(worktree.root, "update-index", *options, stdin=named, variables=variables)
+    command.run(worktree.root, *_DURABLE, "update-index", *options, stdin=named, variables=variables)
 
 
 def _differs(worktree: WorkTree, base: CommitId | None, variables: Mapping[str, str]) -> bool:
