@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +43,9 @@ from fnsync.vault import Vault
 from fnsync.watch import Watcher
 
 log = structlog.get_logger()
+
+#: How often git is asked whether it wants to pack what edits left, in seconds.
+TIDY_S = 600.0
 
 
 def _nothing(_: object) -> None:
@@ -103,7 +107,7 @@ class Service:
         self._on_reload = listeners.reload
         self._on_step = listeners.step
         self._watching: asyncio.Task[None] | None = None
-        self._following: asyncio.Task[None] | None = None
+        self._periodic: list[asyncio.Task[None]] = []
         self._lock: IO[str] | None = None
 
     async def start(self) -> None:
@@ -149,7 +153,10 @@ class Service:
         await self.reconciler.start()
         self._watching = asyncio.create_task(self._watch())
         if self.worktree is not None:
-            self._following = asyncio.create_task(self._follow(self.worktree))
+            self._periodic.append(asyncio.create_task(self._follow(self.worktree)))
+        if self.editor is not None:
+            tidy = partial(asyncio.to_thread, self.editor.tidy)
+            self._periodic.append(asyncio.create_task(every(TIDY_S, tidy, "packing the repository")))
 
     def _open(self) -> None:
         data = self.config.data
@@ -200,9 +207,9 @@ class Service:
     async def close(self) -> None:
         """Stop everything, in the order in which parts need each other."""
         self.draining = True
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        for task in self._periodic:
+            task.cancel()
+        await asyncio.gather(*self._periodic, return_exceptions=True)
         if self._watching is not None:
             self.watcher.close()
             self._watching.cancel()

@@ -669,3 +669,20 @@ def test_a_commit_is_on_the_disk_before_the_edit_ends(
     events = [json.loads(line) for line in trace.read_text().splitlines()]
     synced = sum(int(event["value"]) for event in events if str(event.get("key", "")).startswith("fsync/"))
     assert synced >= 5, "the file's blob, two trees, the commit and the branch"
+
+
+def test_what_edits_leave_loose_is_packed_when_git_finds_it_time(editor: TreeEditor, project: Project) -> None:
+    edit(editor, "functions/a.py", NEW)
+    editor.tidy()
+    assert "packs: 0" in project.git("count-objects", "-v")
+
+    project.git("config", "gc.auto", "1")
+    project.git("config", "gc.autoDetach", "false")
+    for number in range(300):
+        (project.root / f"loose-{number}").write_text(str(number))
+    project.git("hash-object", "-w", *(f"loose-{number}" for number in range(300)))
+    editor.tidy()
+    assert "packs: 0" in project.git("count-objects", "-v"), "nothing was edited since"
+    edit(editor, "functions/a.py", OLD)
+    editor.tidy()
+    assert "packs: 1" in project.git("count-objects", "-v")

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fnsync.errors import Conflict, FnsyncError, RepositoryBlocked
-from fnsync.git import lock
+from fnsync.git import command, lock
 from fnsync.git.commit import Made, commit, remove_leftovers, renew_index, settle
 from fnsync.git.journal import Change, Intent, Journal, sync_folder
 from fnsync.git.lock import writing
@@ -61,6 +61,8 @@ class TreeEditor:
         self.worktree = worktree
         self._journal = journal
         self._on_step = on_step
+        #: Whether anything was committed since `tidy`.
+        self._is_untidy = False
 
     @contextmanager
     def locked(self, wait_s: float = lock.WAIT_S) -> Iterator[None]:
@@ -88,6 +90,7 @@ class TreeEditor:
         except BaseException:
             self._journal.end(intent.id)  # all is undone
             raise
+        self._is_untidy = True
         self._end(intent, made)
         self._on_step("ended")
         return made
@@ -104,6 +107,14 @@ class TreeEditor:
         if made is not None:
             settle(self.worktree, paths, made)
         return made
+
+    def tidy(self) -> None:
+        """Have git pack what edits left loose, if it finds that it is time (`gc.auto`), as it does after commits of
+        its own: behind our back, unless `gc.autoDetach` says otherwise. Needs no lock. Raises RepositoryError.
+        """
+        if self._is_untidy:
+            self._is_untidy = False
+            command.run(self.worktree.root, "gc", "--auto", "--quiet")
 
     def _end(self, intent: Intent, made: Made | None) -> None:
         """What comes after the commit. It is made, so nothing here can refuse the edit any more."""
