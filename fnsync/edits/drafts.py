@@ -12,7 +12,6 @@ from fnsync.errors import Conflict, Invalid, SourceError
 from fnsync.model import Frontmatter, FunctionId, Settings, Unit
 from fnsync.places import own_folder, settings_of
 from fnsync.source import discovery, files, frontmatter, settings
-from fnsync.source.amending import amended
 from fnsync.source.decoding import decode
 from fnsync.source.reading import SETTINGS_BYTES, SOURCE_BYTES, TOTAL_BYTES
 
@@ -200,6 +199,8 @@ class Drafting:
                 self._sources.add(path)
 
     def _amend(self, path: str, changes: Mapping[str, Any]) -> None:
+        from fnsync.source.amending import amended  # start time: ruamel.yaml
+
         text = self._text(path)
         made = _no_good(lambda: amended(text, changes, path)).encode()
         if len(made) > SETTINGS_BYTES:
