@@ -33,6 +33,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "list": listing.functions,
     "edit": editing.one,
     "editors": editing.many,
+    "history": editing.history,
 }
 
 

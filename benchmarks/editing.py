@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks.bench import Bench
 from benchmarks.completions import PATH, request
-from benchmarks.connection import Connection, post
+from benchmarks.connection import Connection, get, post
 from benchmarks.project import Project, as_author, edited, git
 from benchmarks.report import Row
 from benchmarks.servers import TOKEN, Running, ServerFailed
@@ -67,6 +67,27 @@ def many(bench: Bench) -> Iterator[Row]:
     yield Row(title, len(took) / elapsed, "/s", 1000 / median(plain), detail=detail)
     yield Row(f"{name}: p50 of an edit", median(took), "ms")
     yield Row(f"{name}: p99 of an edit", _at(took, 0.99), "ms")
+
+
+def history(bench: Bench) -> Iterator[Row]:
+    """Milliseconds until a page of a function's versions is there, against git's own log of its file."""
+    project = _project(bench)
+    name = f"20 versions of a function, {_size(bench, project)}, against git log"
+    ours, theirs = [], []
+    call = get("/api/v1/functions/id/edited/history", TOKEN)
+    with bench.serving(project) as server, Connection(server.port) as connection:
+        for number in range(1 - WARM_UP, bench.sizes.edits + 1):
+            bench.say(f"{name}: {max(number, 0)} of {bench.sizes.edits}")
+            began = time.perf_counter()
+            status, body = connection.send(call)
+            ours.append((time.perf_counter() - began) * 1000)
+            if status != 200:
+                raise ServerFailed(f"the history was answered with {status}: {body[:1000]!r}")
+            began = time.perf_counter()
+            git(project.root, "log", "--format=%H", "--follow", "--", "functions/edited.py")
+            theirs.append((time.perf_counter() - began) * 1000)
+    detail: dict[str, object] = {"answers_ms": _rounded(ours), "git_ms": _rounded(theirs)}
+    yield Row(f"{name}: p50", median(ours[WARM_UP:]), "ms", median(theirs[WARM_UP:]), detail=detail)
 
 
 def _project(bench: Bench) -> Project:

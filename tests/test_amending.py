@@ -121,7 +121,7 @@ values = st.recursive(
 )
 
 
-@settings_of(max_examples=1000)
+@settings_of(max_examples=300)
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), values, max_size=4))
 def test_every_json_value_comes_back_as_it_was(valves: dict[str, Any]) -> None:
     valves = {key: value for key, value in valves.items() if not isinstance(value, dict)}

@@ -72,6 +72,7 @@ def test_a_generated_project_has_the_asked_number_of_functions_in_one_commit(tmp
         listing.functions,
         editing.one,
         editing.many,
+        editing.history,
     ],
 )
 def test_each_measurement_gives_rows(measurement, tmp_path: Path) -> None:

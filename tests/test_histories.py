@@ -32,7 +32,7 @@ def check(history: History, found: Touches) -> None:
         assert trace.created_at == created.at, f"creation of {path}"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(histories)
 def test_creation_last_change_and_version_are_as_defined(plan: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -44,7 +44,7 @@ def test_creation_last_change_and_version_are_as_defined(plan: list[Step]) -> No
         assert {source: version.commit for source, version in found.versions.items()} == expected
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(histories, st.integers(0, 20))
 def test_carried_on_it_is_the_same(plan: list[Step], back: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def test_carried_on_it_is_the_same(plan: list[Step], back: int) -> None:
             assert history.state(version.commit, source) == history.state(history.head, source) is not None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(histories)
 def test_the_versions_of_a_function_are_as_defined(plan: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -267,7 +267,7 @@ edits = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(edits, min_size=1, max_size=4), st.booleans())
 def test_what_is_told_of_commits_is_what_git_says_of_them(
     plan: list[tuple[dict[str, str | None], int, dict[str, Origin]]], restarted: bool

@@ -1,7 +1,6 @@
 """The versions of one function: which commits they are, what they tell, and what no caller can make of them."""
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -261,21 +260,17 @@ def test_the_users_git_configuration_does_not_matter(repository: Told) -> None:
     assert repository.found("ö.py") == [(moved, "ö.py"), (first, "ä.py")]
 
 
-def test_a_long_history_is_told_in_time(tmp_path: Path) -> None:
-    repository = Told(tmp_path / "project")
-    lines = ["commit refs/heads/main", "committer C <c@example.org> 1700000000 +0000", "data 1", "m"]
-    for n in range(200):
-        lines += [f"M 100644 inline functions/f{n}.py", "data 2", f"{n % 10}\n"]
-    for n in range(1, 10_000):
-        lines += ["commit refs/heads/main", f"committer C <c@example.org> {1700000000 + n} +0000", "data 1", "m"]
-        text = f"{n}\n" * 20
-        lines += [f"M 100644 inline functions/f{n % 200}.py", f"data {len(text)}", text]
-    script = "\n".join([*lines, ""]).encode()
-    subprocess.run(["git", "-C", str(repository.folder), "fast-import", "--quiet"], input=script, check=True)
-    started = time.perf_counter()
-    assert len(repository.versions("f7.py", limit=20)) == 20
-    # A tenth of it on an idle machine; this notices a git process per commit.
-    assert time.perf_counter() - started < 5
+def test_a_long_history_is_told_with_few_git_processes(
+    repository: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for at in range(60):
+        repository.commit(at, {"a.py": f"{at}\n", f"other{at % 5}.py": f"{at}\n"})
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("GIT_TRACE2_EVENT", str(trace))
+
+    assert len(repository.versions("a.py", limit=20)) == 20
+
+    assert trace.read_text().count('"event":"start"') <= 6
 
 
 # ---- what names a version ---------------------------------------------------------------------------------
