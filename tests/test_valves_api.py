@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from fnsync.vault import FILE, new_key
+from fnsync.vault import FILE, Vault, new_key
 from tests.conftest import Project, Server, wait_for
 
 API = "/api/v1/functions"
@@ -188,6 +188,15 @@ def test_another_key_is_told_in_the_status_with_the_field(
         assert answer.status_code == 500 and "api_key" in answer.json()["detail"]
         assert set_valves(again, "tuned", {"api_key": "new"}).status_code == 200
         assert seen(again, "tuned")["api_key"] == "new"
+
+
+def test_what_was_sent_encrypted_is_never_written_in_clear(tuned: Server, client: httpx.Client) -> None:
+    text = Vault(tuned.data, {}).encrypt("s3cret-mode")
+
+    assert set_valves(client, "tuned", {"mode": {"secret": text}}).json() == {"mode": "s3cret-mode"}
+
+    assert "s3cret" not in (tuned.project.functions / "tuned.yaml").read_text()
+    assert seen(client, "tuned")["mode"] == "s3cret-mode"
 
 
 # ---- references ------------------------------------------------------------------------------------------

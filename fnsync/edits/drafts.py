@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import codecs
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ COMPUTED = frozenset({"manifest", "toggle"})
 #: What an id may be in words; the peer's own.
 ID_RULE = "Only alphanumeric characters and underscores are allowed in the id"
 
+_BOM = codecs.BOM_UTF8.decode()
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -31,6 +33,11 @@ class Content:
     source: str
     #: `description` and any other keys.
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The source as clients are shown it."""
+        return self.source.removeprefix(_BOM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +68,18 @@ class Drafting:
         self._find = find
         self._active = active
         self._before: dict[str, bytes | None] = {}
+        #: What the drafts that this one is an attempt of have made of files so far.
+        self._earlier: tuple[Mapping[str, bytes | None], ...] = ()
         self._after: dict[str, bytes | None] = {}
-        self._ids: list[FunctionId] = []
+        #: In their order.
+        self._ids: dict[FunctionId, None] = {}
         self._sources: set[str] = set()
         self._carried: set[str] = set()
 
     @property
-    def changes(self) -> int:
-        """How many files are to become something else, so far."""
-        return sum(content != self._before[path] for path, content in self._after.items())
+    def changed(self) -> frozenset[str]:
+        """The files that are to become something else, so far."""
+        return frozenset(path for path, content in self._after.items() if content != self._before[path])
 
     def draft(self) -> Draft:
         """What it came to; files that stay as they are, are left out."""
@@ -81,6 +91,17 @@ class Drafting:
             tuple(sorted(self._sources)),
             frozenset(self._carried & after.keys()),
         )
+
+    def attempt(self, change: Callable[[Drafting], _T]) -> _T:
+        """Have a part of the edit made; nothing of it stays if it raises."""
+        part = Drafting(self._root, self._find, self._active)
+        part._before, part._earlier = self._before, (self._after, *self._earlier)
+        result = change(part)
+        self._after |= part._after
+        self._ids |= part._ids
+        self._sources |= part._sources
+        self._carried |= part._carried
+        return result
 
     # ---- edits -------------------------------------------------------------------------------------------
 
@@ -110,7 +131,7 @@ class Drafting:
         self._put_source(path, content.source, tried)
         flags = {"active": active, "global": is_global or None, "owner": owner, "valves": dict(valves or {})}
         self._amend(f"{made}.yaml", {**_described(made, content), **flags})
-        self._ids.append(made)
+        self._ids[made] = None
         return made
 
     def update(self, unit: Unit, content: Content, *, tried: bool = True) -> None:
@@ -138,7 +159,8 @@ class Drafting:
     def set_flags(self, unit: Unit, *, active: bool, is_global: bool) -> None:
         """Switched on or off, and global or not."""
         now = self.settings(unit)
-        changes: dict[str, Any] = {"active": active} if now.active is not active else {}
+        is_active = self._active if now.active is None else now.active
+        changes: dict[str, Any] = {"active": active} if is_active is not active else {}
         if now.is_global is not is_global:
             changes["global"] = is_global or None
         if changes:
@@ -148,7 +170,7 @@ class Drafting:
         """No such function any more: its source, its settings, and for a folder all that is in it."""
         for path in self._own_files(unit):
             self._put(path, None)
-        self._ids.append(unit.id)
+        self._ids[unit.id] = None
 
     def restore(self, unit: Unit, parts: Mapping[str, bytes], name: str | None, meta: Mapping[str, Any]) -> None:
         """An earlier version: its source and helpers (path from the functions folder -> content), name and meta."""
@@ -164,8 +186,17 @@ class Drafting:
     def amend(self, unit: Unit, changes: Mapping[str, Any]) -> None:
         """Change keys of a function's settings file. Raises Conflict for a file that is no good."""
         self._amend(settings_of(unit.path), changes)
-        if unit.id not in self._ids:
-            self._ids.append(unit.id)
+        self._ids[unit.id] = None
+
+    def rewrite(self, path: str, change: Callable[[str], str]) -> str:
+        """Change the text of a settings file; returns it as it is then. Raises Conflict for a file that is no text."""
+        text = self._text(path)
+        made = change(text)
+        if made != text:
+            bom = codecs.BOM_UTF8 if (self.read(path) or b"").startswith(codecs.BOM_UTF8) else b""
+            self._put(path, bom + made.encode())
+            self._carried.add(path)
+        return made
 
     # ---- files -------------------------------------------------------------------------------------------
 
@@ -176,8 +207,9 @@ class Drafting:
 
     def read(self, path: str) -> bytes | None:
         """What a file holds now, as far as this edit has not changed it."""
-        if path in self._after:
-            return self._after[path]
+        for made in (self._after, *self._earlier):
+            if path in made:
+                return made[path]
         if path not in self._before:
             try:
                 self._before[path] = files.load(self._root, path, TOTAL_BYTES).data
@@ -193,7 +225,9 @@ class Drafting:
 
     def _put_source(self, path: str, text: str, tried: bool) -> None:
         data = encoded(text)
-        if data != self.read(path):
+        now = self.read(path)
+        # Clients do not see a BOM, so it stays where they leave the text as it is.
+        if now is None or data.removeprefix(codecs.BOM_UTF8) != now.removeprefix(codecs.BOM_UTF8):
             self._put(path, data)
             if tried:
                 self._sources.add(path)
@@ -225,9 +259,7 @@ def checked_id(text: str) -> FunctionId:
     """The id that a client asks for, in lower case. Raises Invalid."""
     id = FunctionId(text.lower())
     if not text.isidentifier() or not id.isidentifier():
-        good = re.sub(r"\W+", "_", text.lower()).strip("_")[:60] or "function"
-        hint = f"for example {good if good.isidentifier() else f'f_{good}'}"
-        raise Invalid(ID_RULE, param="id", hint=hint)
+        raise Invalid(ID_RULE, param="id", hint=f"for example {discovery.like_id(text)}")
     if id.startswith("_"):
         raise Invalid("an id does not begin with _: such files are shared modules", param="id", hint=id.lstrip("_"))
     problem = discovery.bad_id(f"{id}.py")

@@ -151,9 +151,9 @@ class Transfer:
 
         def make(drafting: Drafting) -> str:
             for one in written:
-                before = drafting.changes
+                before = drafting.changed
                 outcome = self._put(drafting, one, tried=one.id not in refused)
-                done[one.id] = outcome if drafting.changes != before else "unchanged"
+                done[one.id] = outcome if drafting.changed != before else "unchanged"
             count = sum(outcome != "unchanged" for outcome in done.values())
             return f"Import {count} function{'s' if count != 1 else ''} from {options.origin}"
 

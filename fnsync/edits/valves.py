@@ -55,7 +55,7 @@ def to_store(
             made[name] = wanted[name]
         elif before is not None and _is_same(before, value, vault):
             made[name] = before
-        elif is_secret(name):
+        elif is_secret(name) or _is_encrypted(wanted.get(name)):
             made[name] = {"secret": vault.encrypt(value)}
         else:
             made[name] = value
@@ -126,6 +126,11 @@ def _is_variable(value: Any) -> bool:
     """Whether a value is taken from the server's environment."""
     reference = reference_of(value)
     return reference is not None and reference[0] == "env"
+
+
+def _is_encrypted(value: Any) -> bool:
+    reference = reference_of(value)
+    return reference is not None and reference[0] == "secret"
 
 
 def _is_same(before: Any, value: Any, vault: Vault) -> bool:

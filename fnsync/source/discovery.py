@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from fnsync.source.ignoring import Chain, Ignores, is_ignored
 
 #: Longest id, in bytes of UTF-8; file names made of it must stay below the 255 that file systems take.
 MAX_ID_BYTES = 200
+#: Longest id that is made of a name; there is room for what tells it from another one.
+_MADE_ID_BYTES = MAX_ID_BYTES - 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,15 @@ def bad_id(path: str) -> Problem | None:
         return Problem("bad_id", f"an id has at most {MAX_ID_BYTES} bytes", path, hint="shorten the name")
     if name.isidentifier() and id_of(path).isidentifier():
         return None
-    good = re.sub(r"\W+", "_", name.lower()).strip("_") or "function"
-    good = good if good.isidentifier() else f"f_{good}"
     message = f"{name!r} is no function id: expected letters, digits and _, not beginning with a digit"
-    return Problem("bad_id", message, path, hint=f"rename it, for example to {good}")
+    return Problem("bad_id", message, path, hint=f"rename it, for example to {like_id(name)}")
+
+
+def like_id(name: str) -> FunctionId:
+    """The id that a name which is none comes nearest to."""
+    kept = "".join(char if f"a{char}".isidentifier() else " " for char in name.lower())
+    good = "_".join(kept.split()).strip("_").encode()[:_MADE_ID_BYTES].decode(errors="ignore")
+    return FunctionId(next((made for made in (good, f"f_{good}") if made.isidentifier() and made != "f_"), "function"))
 
 
 # ---- the walk --------------------------------------------------------------------------------------------
