@@ -90,6 +90,7 @@ class Reconciler:
         self._loads: dict[FunctionId, asyncio.Task[None]] = {}
         self._retries = Retries(lambda id: self._spawn(self._retry(id)))
         self._tasks: list[asyncio.Task[None]] = []
+        self._first_look: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -110,9 +111,10 @@ class Reconciler:
         self._restore(rows, goods)
         known = {row.id for row in rows} | goods.keys()
         loads = self._take(changes, self._catalog.ids() | changes.ids | known, outcome)
+        self._first_look = asyncio.create_task(self._watch_head())
         self._tasks = [
             asyncio.create_task(self._writer.run()),
-            asyncio.create_task(self._watch_head()),
+            self._first_look,
             asyncio.create_task(every(HEAD_S, self._watch_head, "the repository's HEAD")),
             asyncio.create_task(every(COLLECT_S, self._collect, "cleaning")),
         ]
@@ -167,7 +169,9 @@ class Reconciler:
         await self._writer.flush()
 
     async def settled(self) -> None:
-        """Wait until nothing is being loaded and the index holds what came of it."""
+        """Wait until nothing is being loaded, git was asked once, and the index holds what came of it."""
+        if self._first_look is not None:
+            await asyncio.wait([self._first_look])
         while self._loads or self._background:
             await asyncio.gather(*self._loads.values(), *self._background, return_exceptions=True)
         await self.flush()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -18,7 +20,23 @@ log = structlog.get_logger("fnsync.function")
 
 def configure(*, quiet: bool) -> None:
     """Set up logging for this process. `quiet`: errors only, since reloads are told in another way."""
-    level = logging.ERROR if quiet else logging.INFO
+    _configure(logging.ERROR if quiet else logging.INFO, lasting=True)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+
+
+@contextmanager
+def errors_only() -> Iterator[None]:
+    """For as long as this lasts, there are only errors in the log."""
+    before = structlog.get_config()
+    _configure(logging.ERROR, lasting=False)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _configure(level: int, *, lasting: bool) -> None:
+    """`lasting`: loggers remember it, which makes them faster."""
     terminal = sys.stderr.isatty()
     renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -31,9 +49,8 @@ def configure(*, quiet: bool) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=lasting,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
 
 
 class FunctionOutput:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -94,3 +94,25 @@ class Proposed(BaseModel):
     pushed: bool
     compare_url: str | None = Field(description="Where a pull request is opened, if the host is known")
     detail: str
+
+
+class ImportOutcome(BaseModel):
+    """What became of one function of an import."""
+
+    source: str = Field(description="As the export calls it")
+    id: str | None = Field(description="What it is called here; null: it is not here")
+    outcome: Literal["created", "updated", "unchanged", "skipped", "refused"]
+    reason: str | None
+
+
+class Imported(BaseModel):
+    """What an import came to, in the order of the list."""
+
+    commit: str | None = Field(description="null: nothing is different")
+    outcomes: list[ImportOutcome]
+
+
+class ImportProposed(Imported):
+    """An import that waits for review."""
+
+    proposal: Proposed

@@ -17,6 +17,7 @@ from fnsync.api.documents import Documents
 from fnsync.api.errors import ClientGone, MethodNotAllowed, Unexpected
 from fnsync.api.exchange import Exchange
 from fnsync.api.functions import FunctionEndpoints
+from fnsync.api.imports import ImportEndpoints
 from fnsync.api.invoking import InvokingEndpoints
 from fnsync.api.models import ModelEndpoints
 from fnsync.api.operations import Operations
@@ -65,6 +66,7 @@ class App:
         valves = ValvesEndpoints(service, functions)
         routes: tuple[Route, ...] = (
             *functions.routes(),
+            *ImportEndpoints(service).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
             *InvokingEndpoints(service, functions).routes(),

@@ -15,9 +15,11 @@ from fnsync.api.forms import Form, read_body, read_query
 from fnsync.api.routes import Answer, Endpoint, Errors, Method, Route, api_route, ok
 from fnsync.chat.access import may_use
 from fnsync.edits.drafts import Content
+from fnsync.edits.entries import MOST, Entry
+from fnsync.edits.exports import full, summary
 from fnsync.edits.fetching import fetch
 from fnsync.edits.manager import Manager, Terms
-from fnsync.edits.transfer import MOST, Entry, Transfer
+from fnsync.edits.transfer import Transfer
 from fnsync.edits.writer import Written
 from fnsync.errors import (
     CommitRefused,
@@ -36,7 +38,8 @@ from fnsync.errors import (
     UnknownFunction,
     WriteDenied,
 )
-from fnsync.model import FunctionId, FunctionRow, RowSummary, User
+from fnsync.git.proposals import Proposal
+from fnsync.model import FunctionId, FunctionRow, User
 from fnsync.plan import Standing
 from fnsync.source.reading import SOURCE_BYTES
 from fnsync.vault import Undecipherable
@@ -123,6 +126,12 @@ class SyncForm(Form):
 
 class ExportQuery(Form):
     include_valves: bool = False
+    ids: str | None = Field(None, description="Of these functions alone, with commas between them")
+
+    @property
+    def asked(self) -> list[str] | None:
+        """The ids asked for; None: all."""
+        return None if self.ids is None else [id for id in self.ids.split(",") if id]
 
 
 class SearchQuery(Form):
@@ -166,7 +175,7 @@ class FunctionEndpoints:
                 "All functions with their sources and, if asked, their valves in clear",
                 ok(exported),
                 query=ExportQuery,
-                errors=(Undecipherable,),
+                errors=(UnknownFunction, Undecipherable),
             ),
             route(
                 "POST",
@@ -252,13 +261,10 @@ class FunctionEndpoints:
 
     async def export(self, exchange: Exchange) -> None:
         query = read_query(exchange, ExportQuery)
-        await exchange.json(200, await asyncio.to_thread(self._exported, query.include_valves))
+        await exchange.json(200, await self._exported(query.asked, include_valves=query.include_valves))
 
-    def _exported(self, include_valves: bool) -> builtins.list[dict[str, Any]]:
-        rows = sorted(self._service.index.rows(), key=lambda row: (row.created_at, row.id))
-        if not include_valves:
-            return [full(row) for row in rows]
-        return [{**full(row), "valves": self._transfer.valves(row)} for row in rows]
+    async def _exported(self, ids: builtins.list[str] | None, *, include_valves: bool) -> builtins.list[dict[str, Any]]:
+        return await asyncio.to_thread(self._transfer.exported, ids, include_valves=include_valves)
 
     async def search(self, exchange: Exchange) -> None:
         query = read_query(exchange, SearchQuery)
@@ -327,7 +333,7 @@ class FunctionEndpoints:
         if written.proposal is not None:
             await propose(exchange, written)
             return
-        await exchange.json(200, await asyncio.to_thread(self._exported, True), commit_headers(written))
+        await exchange.json(200, await self._exported(None, include_valves=True), commit_headers(written))
 
     # ---- what they share ---------------------------------------------------------------------------------
 
@@ -391,27 +397,6 @@ def if_match(exchange: Exchange) -> str | None:
     return None
 
 
-def summary(row: FunctionRow | RowSummary) -> dict[str, Any]:
-    """A row as the API lists it."""
-    return {
-        "version_id": row.version,
-        "id": row.id,
-        "user_id": row.user_id,
-        "type": row.type,
-        "name": row.name,
-        "meta": row.meta,
-        "is_active": row.is_active,
-        "is_global": row.is_global,
-        "updated_at": row.updated_at,
-        "created_at": row.created_at,
-    }
-
-
-def full(row: FunctionRow) -> dict[str, Any]:
-    """A row with its source."""
-    return {**summary(row), "content": row.content}
-
-
 def commit_headers(written: Written) -> list[tuple[bytes, bytes]]:
     """Which commit an edit is."""
     return [(b"x-fnsync-commit", written.commit.encode())] if written.commit else []
@@ -419,16 +404,19 @@ def commit_headers(written: Written) -> list[tuple[bytes, bytes]]:
 
 async def propose(exchange: Exchange, written: Written) -> None:
     """Answer 202: the edit waits for review."""
-    proposal = written.proposal
-    assert proposal is not None
-    answer = {
+    assert written.proposal is not None
+    await exchange.json(202, proposed(written.proposal))
+
+
+def proposed(proposal: Proposal) -> dict[str, Any]:
+    """Where an edit waits for review, as the API tells it."""
+    return {
         "branch": proposal.branch,
         "commit": proposal.commit,
         "pushed": proposal.pushed,
         "compare_url": proposal.compare_url,
         "detail": proposal.problem or f"the edit waits for review on the branch {proposal.branch}",
     }
-    await exchange.json(202, answer)
 
 
 def _etag(row: FunctionRow) -> tuple[bytes, bytes]:

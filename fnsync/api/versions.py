@@ -13,9 +13,10 @@ from fnsync.api.answers import Difference, Entry, Full, Snapshot
 from fnsync.api.answers import Version as VersionAnswer
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, read_body, read_query
-from fnsync.api.functions import EDIT_ERRORS, GROUP, PROPOSED, FunctionEndpoints, full, if_match
+from fnsync.api.functions import EDIT_ERRORS, GROUP, PROPOSED, FunctionEndpoints, if_match
 from fnsync.api.routes import Route, api_route, ok
 from fnsync.edits import messages
+from fnsync.edits.exports import full
 from fnsync.edits.manager import Terms
 from fnsync.errors import Conflict, Invalid, NotFound, Unavailable, UnknownFunction
 from fnsync.git.versions import Version

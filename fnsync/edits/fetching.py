@@ -43,6 +43,8 @@ class Fetched:
 
     name: str
     content: str
+    #: Where it was found, without what may be a secret.
+    origin: str
 
 
 async def fetch(url: str, limit_bytes: int) -> Fetched:
@@ -65,7 +67,7 @@ async def fetch(url: str, limit_bytes: int) -> Fetched:
     if not data.strip():
         raise Invalid("No data received from the URL", param="url")
     try:
-        return Fetched(name_of(raw) or name_of(final) or _folder(raw), decode(data, _shown(raw)))
+        return Fetched(name_of(raw) or name_of(final) or _folder(raw), decode(data, _shown(raw)), _shown(raw))
     except SourceError as exc:
         raise Invalid(str(exc), param="url", hint=exc.hint) from exc
 

@@ -138,11 +138,7 @@ class Writer:
         Raises what `edit.make` raises; ContentRefused for a source that does not load; StaleEdit, Uncommitted,
         RepositoryBlocked, RepositoryBusy, NotWritable, CommitRefused, WriteDenied.
         """
-        if self._mode == "deny":
-            raise WriteDenied(
-                "functions are changed through git here (repository.write: deny)",
-                hint="commit the change to the functions repository",
-            )
+        self.check_allowed()
         for _ in range(ROUNDS):
             _, draft = await asyncio.to_thread(self._draft, edit)
             if not draft.after:
@@ -154,6 +150,27 @@ class Writer:
                 log.info("edit_starts_again", functions=list(draft.ids), reason=exc.message)
                 await self._reconciler.settle(draft.after, draft.ids)
         raise StaleEdit("the function's files keep changing", hint="try again")
+
+    @property
+    def denies(self) -> bool:
+        """Whether no edit is made, whatever it is."""
+        return self._mode == "deny"
+
+    def check_allowed(self) -> None:
+        """Raise WriteDenied where no edit is made."""
+        if self.denies:
+            raise WriteDenied(
+                "functions are changed through git here (repository.write: deny)",
+                hint="commit the change to the functions repository",
+            )
+
+    async def uncommitted(self, paths: Sequence[str]) -> frozenset[str]:
+        """Which files, from the functions folder, hold what is in no commit, so that no edit overwrites it."""
+        if self._editor is None or not paths:
+            return frozenset()
+        there = {self.tree_path(path): path for path in paths}
+        found = await asyncio.to_thread(self._editor.worktree.uncommitted, there)
+        return frozenset(there[path] for path in found)
 
     async def _in_turn(self, edit: Edit, tried: Draft) -> Written:
         """Write what was tried, drafted anew: other edits may have come before it. Raises Moved where that matters."""
