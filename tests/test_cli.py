@@ -45,7 +45,10 @@ def project(tmp_path: Path) -> Path:
 def test_help_names_every_command(tmp_path: Path) -> None:
     told = run_program(tmp_path, "--help")
     assert told.returncode == exits.OK
-    for command in ("init", "serve", "dev", "status", "invoke", "logs", "token", "user", "doctor"):
+    for command in (
+        *("init", "serve", "dev", "status", "invoke", "logs", "import", "export"),
+        *("token", "user", "doctor"),
+    ):
         assert re.search(rf"^\W*{command}\s+[A-Z]", told.stdout, re.MULTILINE), told.stdout
 
 

@@ -150,16 +150,18 @@ class Client:
             raise FnsyncError(f"{self._address.url} is no address: {exc}") from exc
 
     def _check(self, response: httpx.Response) -> None:
-        if response.is_success:
-            return
-        message = error_message(response.text) or f"the server answered {response.status_code}"
-        hint = error_hint(response.text)
-        if response.status_code in (401, 403):
-            raise Unauthorized(message, hint=f"the token is not accepted by {self._address.url} for this")
-        if response.status_code == 404:
-            raise NotFound(message, hint=hint or "`fnsync status` lists the functions")
-        retry = response.headers.get("Retry-After")
-        raise FnsyncError(message, hint=f"try again in {retry} s" if retry else hint)
+        if not response.is_success:
+            raise self.failure(response.status_code, response.text, response.headers.get("Retry-After"))
+
+    def failure(self, status: int, body: str, retry_after_s: str | None = None) -> FnsyncError:
+        """What an answer that is an error says."""
+        message = error_message(body) or f"the server answered {status}"
+        hint = error_hint(body)
+        if status in (401, 403):
+            return Unauthorized(message, hint=f"the token is not accepted by {self._address.url} for this")
+        if status == 404:
+            return NotFound(message, hint=hint or "`fnsync status` lists the functions")
+        return FnsyncError(message, hint=f"try again in {retry_after_s} s" if retry_after_s else hint)
 
 
 def error_message(text: str) -> str | None:

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from fnsync.cli import doctor, exits, invoke, logs, options, project, serve, status, token, user
+from fnsync.cli import (
+    doctor,
+    exits,
+    exporting,
+    importing,
+    invoke,
+    logs,
+    options,
+    project,
+    serve,
+    status,
+    token,
+    user,
+)
 from fnsync.cli.output import print_error
 from fnsync.errors import FnsyncError
 
@@ -46,6 +59,8 @@ app.command("dev")(serve.dev)
 app.command("status")(status.status)
 app.command("invoke")(invoke.invoke)
 app.command("logs")(logs.logs)
+app.command("import")(importing.import_)
+app.command("export")(exporting.export)
 app.add_typer(token.app, name="token")
 app.add_typer(user.app, name="user")
 app.command("doctor")(doctor.doctor)

@@ -1,0 +1,169 @@
+"""`fnsync import`: takes functions in, from an export, a source, or a Pipelines server's folder."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fnsync.cli import exits
+from fnsync.cli.nearby import server_or_none
+from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
+from fnsync.cli.output import console, print_json, printable
+from fnsync.errors import FnsyncError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fnsync.cli.client import Client
+    from fnsync.cli.inputs import Gathered
+    from fnsync.config import Config
+
+ROUTE = "/api/functions/import"
+#: Hears the step, how many are done, and of how many.
+Tell = Callable[[str, int, int], None]
+
+_STYLES = {"created": "green", "updated": "green", "unchanged": "dim", "skipped": "yellow", "refused": "red"}
+
+
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|URL|FOLDER",
+            help="An export, a .py source, the address of either, the folder of a Pipelines server, or - for stdin.",
+        ),
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Make functions that are there already what the export says.")
+    ] = False,
+    broken: Annotated[bool, typer.Option("--broken", help="Write functions that do not load, too.")] = False,
+    message: Annotated[
+        str | None, typer.Option("--message", metavar="TEXT", help="Of the commit. [default: what was imported]")
+    ] = None,
+    config: ConfigFile = None,
+    url: Url = None,
+    token: TokenText = None,
+    json: Json = False,
+) -> None:
+    """Take functions in, in one commit; fails if one of them was refused."""
+    from fnsync.cli.inputs import gather  # start time: the parser of sources
+
+    settings = load_config(config)
+    gathered = gather(source)
+    asked = {"replace": replace, "broken": broken, "origin": gathered.origin, "commit_message": message}
+    with server_or_none(settings, url, token) as client, _progress() as tell:
+        if client is not None:
+            report = _through(client, gathered, asked, tell)
+        else:
+            report = _here(settings, gathered, asked, tell)
+    report["outcomes"] += [
+        {"source": name, "id": None, "outcome": "refused", "reason": reason} for name, reason in gathered.refused
+    ]
+    if json:
+        print_json(report)
+    else:
+        show(report)
+    if any(outcome["outcome"] == "refused" for outcome in report["outcomes"]):
+        raise typer.Exit(exits.FAILED)
+
+
+# ---- the work --------------------------------------------------------------------------------------------
+
+
+def _through(client: Client, gathered: Gathered, asked: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Have the running server do it."""
+    body = {"functions": gathered.entries, **asked}
+    with client.stream("POST", ROUTE, body=body, progress=True) as lines:
+        for line in filter(str.strip, lines):
+            told = jsonlib.loads(line)
+            if "step" in told:
+                tell(told["step"], told["done"], told["total"])
+            elif "outcomes" in told:
+                return dict(told)
+            else:
+                raise client.failure(told.get("status", 500), line)
+    raise FnsyncError("the server did not say what became of the import", hint="see its log, and `git log`")
+
+
+def _here(config: Config, gathered: Gathered, asked: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Do it in this process."""
+    import os  # start time, as all that the parts of a server need
+
+    from fnsync import offline
+    from fnsync.api.imports import told_of
+    from fnsync.edits.entries import Progress
+    from fnsync.edits.exports import entries
+    from fnsync.edits.importing import Importer, ImportOptions
+    from fnsync.edits.manager import Terms
+    from fnsync.model import User
+    from fnsync.service import Service
+
+    options = ImportOptions(asked["replace"], asked["broken"], asked["origin"])
+
+    def hear(progress: Progress) -> None:
+        tell(progress.step, progress.done, progress.total)
+
+    async def work(service: Service, admin: User) -> dict[str, Any]:
+        terms = Terms(admin, asked["commit_message"])
+        return told_of(await Importer(service.manager).take(entries(gathered.entries), options, terms, hear))
+
+    return offline.run(config, os.environ, work)
+
+
+# ---- what is shown ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    """A bar on a terminal; nothing elsewhere."""
+    out = console(stderr=True)
+    if not out.is_terminal:
+        yield lambda step, done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # start time
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=out, transient=True) as progress:
+        task = progress.add_task("starting", total=None)
+        yield lambda step, done, total: progress.update(task, description=step, completed=done, total=total or None)
+
+
+def show(report: Mapping[str, Any]) -> None:
+    """Print what became of each function, and in one line of all."""
+    outcomes = report["outcomes"]
+    told = [one for one in outcomes if one["outcome"] != "unchanged" or one["reason"]]
+    if told:
+        console().print(outcome_table(told))
+    counts = Counter(one["outcome"] for one in outcomes)
+    line = ", ".join(f"{counts[name]} {name}" for name in _STYLES if counts[name]) or "nothing to import"
+    proposal = report.get("proposal")
+    if proposal is not None:
+        line += f"; {proposal['detail']}"
+    elif report["commit"]:
+        line += f"; commit {report['commit'][:8]}"
+    console(stderr=True).print(printable(line), style="dim")
+
+
+def outcome_table(outcomes: list[Mapping[str, Any]]) -> Table:
+    """The table with a line for each function."""
+    from rich.table import Table  # start time
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("outcome", "function", "from"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for one in outcomes:
+        outcome = str(one["outcome"])
+        table.add_row(
+            Text(outcome, style=_STYLES.get(outcome, "")),
+            Text(printable(one["id"] or "-")),
+            Text(printable(one["source"])),
+            Text(printable(one["reason"] or "")),
+        )
+    return table
