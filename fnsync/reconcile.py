@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -207,6 +208,25 @@ class Reconciler:
         self._provenance.committed(made)
         if self._writer.head == made.parent:
             self._writer.head = made.commit
+
+    async def renew_valves(self, renewed: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+        """Write the stored valves of what serves in another form that means the same.
+
+        What serves may be older than its files, and then has values of its own.
+        """
+        async with self._turn:
+            live = {id: standing.live for id, standing in self._standings.items() if standing.live is not None}
+            valves = await asyncio.to_thread(
+                lambda: {id: renewed(function.settings.valves) for id, function in live.items()}
+            )
+            for id, function in live.items():
+                standing = self._standings.get(id)
+                if standing is None or standing.live is not function or valves[id] == function.settings.valves:
+                    continue
+                after = replace(function, settings=replace(function.settings, valves=valves[id]))
+                self._standings[id] = replace(standing, live=after)
+                self._registry.publish(self._registry.world.changed({id: after}))
+                await self._remember(after)
 
     def find(self, id: FunctionId) -> Unit | None:
         """The claim to an id that counts, as its files were last read."""

@@ -19,6 +19,7 @@ import structlog
 from fnsync.config import Config
 from fnsync.edits.archive import Archive
 from fnsync.edits.manager import Manager
+from fnsync.edits.rotation import Rotation
 from fnsync.edits.writer import Writer
 from fnsync.errors import ConfigError, FnsyncError, RepositoryError
 from fnsync.git.edit import Recovered, TreeEditor
@@ -148,6 +149,7 @@ class Service:
         self.manager = Manager(
             writer, self.reconciler, self.executor, self.index, self.vault, self.user_valves, self.archive
         )
+        self.rotation = Rotation(self.manager, self.reconciler, self.user_valves, config.functions, self._on_step)
         # Watching begins before the first look, so that nothing is missed between the two.
         self.watcher = Watcher(config.functions, locked=self._locked, rescan_s=config.watch.rescan)
         await self.reconciler.start()

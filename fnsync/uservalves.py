@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from fnsync.git.renames import renames
 from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId, FunctionId, LiveFunction, User
 from fnsync.source.discovery import id_of
-from fnsync.store.state import State
-from fnsync.vault import Vault
+from fnsync.store.state import State, StoredValves
+from fnsync.vault import Undecipherable, Vault
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ class UserValves:
         self._known: dict[tuple[str, FunctionId], Mapping[str, Any]] = {}
         self._generation = -1
         self._asked_at = -FRESH_S
+        #: What is encrypted is written before the next is, so that a renewal meets every value.
+        self._turn = asyncio.Lock()
 
     async def for_call(self, function: LiveFunction, caller: User) -> Mapping[str, Any]:
         """The caller's values for a call of the function; none, if it has no class for them.
@@ -68,8 +71,32 @@ class UserValves:
             text = self._vault.encrypt(dict(values)) if values else None
             self._state.set_user_valves(user.id, function, text)
 
-        await asyncio.to_thread(write)
-        self._keep((user.id, function), dict(values))
+        async with self._turn:
+            await asyncio.to_thread(write)
+            self._keep((user.id, function), dict(values))
+
+    async def renew(self) -> tuple[int, list[StoredValves]]:
+        """Encrypt those of all users with the newest key, all or none. Raises StoreError.
+
+        Returns how many were not yet, and those that no key decrypts, which stay as they are.
+        """
+        async with self._turn:
+            return await asyncio.to_thread(self._renew)
+
+    def _renew(self) -> tuple[int, list[StoredValves]]:
+        renewed = 0
+        while True:
+            fresh, kept = [], []
+            for row in self._state.all_user_valves():
+                try:
+                    if not self._vault.is_newest(row.text):
+                        fresh.append(replace(row, text=self._vault.renew(row.text)))
+                except Undecipherable:
+                    kept.append(row)
+            if not fresh:
+                return renewed, kept
+            # Of those that another process changed meanwhile, the next round looks at what they are now.
+            renewed += self._state.replace_user_valves(fresh)
 
     def _keep(self, key: tuple[str, FunctionId], values: Mapping[str, Any]) -> None:
         if len(self._known) >= MOST_KEPT:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ import msgspec
 from fnsync.errors import ConfigError, FnsyncError
 
 if TYPE_CHECKING:
-    from cryptography.fernet import Fernet, MultiFernet
+    from cryptography.fernet import Fernet
 
 VARIABLE = "FNSYNC_SECRET_KEY"
 #: In the data folder; a key in each line, the newest first.
@@ -40,23 +41,30 @@ class Vault:
         """`data` is the data folder. Keys are read, and made, when they are first needed."""
         self._path = data / FILE
         self._given = environ.get(VARIABLE, "")
-        self._fernet: MultiFernet | None = None
+        self._fernets: list[Fernet] = []
+        #: Two threads must not both make a first key.
+        self._turn = threading.RLock()
+
+    @property
+    def is_given(self) -> bool:
+        """Whether FNSYNC_SECRET_KEY says which key encrypts."""
+        return any(_BETWEEN.split(self._given))
 
     def check(self) -> None:
         """Raise ConfigError for a key in FNSYNC_SECRET_KEY that is none."""
-        if self._given.strip():
+        if self.is_given:
             _fernets(self._given, VARIABLE)
 
     def encrypt(self, value: Any) -> str:
         """A JSON value as text for a file. Raises ConfigError for a bad key, FnsyncError where none can be made."""
-        return self._keys(make=True).encrypt(msgspec.json.encode(value)).decode("ascii")
+        return self._keys(make=True)[0].encrypt(msgspec.json.encode(value)).decode("ascii")
 
     def decrypt(self, text: str) -> Any:
         """The value of an encrypted text. Raises Undecipherable."""
-        from cryptography.fernet import InvalidToken  # start time
+        from cryptography.fernet import InvalidToken, MultiFernet  # start time
 
         try:
-            return msgspec.json.decode(self._keys().decrypt(text.encode()))
+            return msgspec.json.decode(MultiFernet(self._keys()).decrypt(text.encode()))
         except (InvalidToken, msgspec.DecodeError, UnicodeEncodeError) as exc:
             raise Undecipherable("it was encrypted with another key", hint=f"set {VARIABLE} to that key") from exc
 
@@ -64,38 +72,50 @@ class Vault:
         """An encrypted text under the first key. Raises Undecipherable."""
         return self.encrypt(self.decrypt(text))
 
+    def is_newest(self, text: str) -> bool:
+        """Whether a text was encrypted with the first key. Raises Undecipherable where there is none."""
+        from cryptography.fernet import InvalidToken  # start time
+
+        try:
+            self._keys()[0].decrypt(text.encode())
+        except (InvalidToken, UnicodeEncodeError):
+            return False
+        return True
+
     def add_key(self) -> None:
         """Put a new key first, in the data folder. Raises ConfigError when the variable decides which key is first."""
-        if self._given.strip():
+        if self.is_given:
             raise ConfigError(
                 f"the keys come from {VARIABLE}",
                 hint=f"put a new key in front of the others there ({VARIABLE}=new,old), then rotate",
             )
-        self._write([new_key(), *self._stored()])
-        self._fernet = None
+        with self._turn:
+            self._write([new_key(), *self._stored()])
+            self._fernets = []
 
     def drop_old_keys(self) -> int:
         """Keep only the first key in the data folder; return how many went. For when nothing needs the others."""
-        stored = self._stored()
-        kept = [] if self._given.strip() else stored[:1]
-        if stored != kept:
-            self._write(kept)
-            self._fernet = None
-        return len(stored) - len(kept)
+        with self._turn:
+            stored = self._stored()
+            kept = [] if self.is_given else stored[:1]
+            if stored != kept:
+                self._write(kept)
+                self._fernets = []
+            return len(stored) - len(kept)
 
     # ---- keys --------------------------------------------------------------------------------------------
 
-    def _keys(self, *, make: bool = False) -> MultiFernet:
-        if self._fernet is None:
-            from cryptography.fernet import MultiFernet  # start time
-
-            if make and not self._given.strip() and not self._stored():
-                self._write([new_key()])
-            found = [*_fernets(self._given, VARIABLE), *_fernets("\n".join(self._stored()), str(self._path))]
-            if not found:
-                raise Undecipherable("there is no key", hint=f"set {VARIABLE} to the key it was encrypted with")
-            self._fernet = MultiFernet(found)
-        return self._fernet
+    def _keys(self, *, make: bool = False) -> list[Fernet]:
+        """The keys, the first one first; with `make` there is one."""
+        with self._turn:
+            if not self._fernets:
+                if make and not self.is_given and not self._stored():
+                    self._write([new_key()])
+                found = [*_fernets(self._given, VARIABLE), *_fernets("\n".join(self._stored()), str(self._path))]
+                if not found:
+                    raise Undecipherable("there is no key", hint=f"set {VARIABLE} to the key it was encrypted with")
+                self._fernets = found
+            return self._fernets
 
     def _stored(self) -> list[str]:
         try:
@@ -116,8 +136,18 @@ class Vault:
                 file.flush()
                 os.fsync(descriptor)
             fresh.rename(self._path)
+            _sync(self._path.parent)
         except OSError as exc:
             raise FnsyncError(f"{self._path} cannot be written: {exc.strerror}", hint=f"or set {VARIABLE}") from exc
+
+
+def _sync(folder: Path) -> None:
+    """Force a rename to disk: what a new key encrypts must not outlive it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def new_key() -> str:

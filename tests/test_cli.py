@@ -47,7 +47,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     assert told.returncode == exits.OK
     for command in (
         *("init", "serve", "dev", "status", "invoke", "logs", "import", "export"),
-        *("token", "user", "doctor"),
+        *("token", "user", "secrets", "doctor"),
     ):
         assert re.search(rf"^\W*{command}\s+[A-Z]", told.stdout, re.MULTILINE), told.stdout
 

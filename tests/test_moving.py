@@ -265,7 +265,7 @@ def test_a_server_that_does_not_answer_is_not_gone_around(
     export = put(tmp_path / "export.json", [entry("b")])
     os.kill(server.process.pid, signal.SIGSTOP)
     try:
-        for command in (["import", str(export)], ["export"]):
+        for command in (["import", str(export)], ["export"], ["secrets", "rotate"]):
             told = run(project.root, *command)
             assert (told.returncode, told.stdout) == (exits.NO_SERVER, ""), told
             line = f"no server answers at {server.url}, but a server (pid {server.process.pid}) has {server.data}"

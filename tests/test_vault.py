@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,24 @@ def test_what_is_no_key_is_refused_without_being_repeated(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=f"{VARIABLE} holds something that is no key") as caught:
         vault.check()
     assert "hunter2" not in f"{caught.value} {caught.value.hint} {vault!r}"
+
+
+def test_it_is_told_which_texts_are_under_the_newest_key(tmp_path: Path) -> None:
+    vault = Vault(tmp_path, {})
+    text = vault.encrypt("x")
+    assert vault.is_newest(text)
+
+    vault.add_key()
+
+    assert not vault.is_newest(text) and vault.is_newest(vault.renew(text))
+    assert not vault.is_newest("gAAAAABünï")
+
+
+def test_threads_that_need_the_first_key_at_once_get_the_same(tmp_path: Path) -> None:
+    for round in range(20):
+        folder = tmp_path / str(round)
+        vault = Vault(folder, {})
+        with ThreadPoolExecutor(8) as pool:
+            texts = list(pool.map(vault.encrypt, range(8)))
+
+        assert [Vault(folder, {}).decrypt(text) for text in texts] == list(range(8))

@@ -116,3 +116,24 @@ class ImportProposed(Imported):
     """An import that waits for review."""
 
     proposal: Proposed
+
+
+class KeptSecret(BaseModel):
+    """What is still encrypted with an old key, so that no key was dropped."""
+
+    function: str
+    field: str | None = Field(description="The valve; null: all of them")
+    user: str | None = Field(description="Whose value it is; null: the function's own")
+    reason: str
+
+
+class RotatedAnswer(BaseModel):
+    """What a rotation came to."""
+
+    commit: str | None = Field(description="null: no settings file is different")
+    settings: int = Field(description="Values in settings files that were encrypted anew")
+    user_valves: int = Field(description="Users' values for a function that were encrypted anew")
+    given: bool = Field(description="Whether FNSYNC_SECRET_KEY says which key encrypts")
+    dropped_keys: int = Field(description="Of those in the data folder; none while something needs them")
+    kept: list[KeptSecret]
+    proposal: Proposed | None = Field(description="With `repository.write: branch`: where the settings files wait")

@@ -22,6 +22,7 @@ from fnsync.api.invoking import InvokingEndpoints
 from fnsync.api.models import ModelEndpoints
 from fnsync.api.operations import Operations
 from fnsync.api.routes import Route, Who, by_path
+from fnsync.api.secrets import SecretEndpoints
 from fnsync.api.tally import Tally
 from fnsync.api.tokens import TokenEndpoints
 from fnsync.api.users import UserEndpoints
@@ -67,6 +68,7 @@ class App:
         routes: tuple[Route, ...] = (
             *functions.routes(),
             *ImportEndpoints(service).routes(),
+            *SecretEndpoints(service).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
             *InvokingEndpoints(service, functions).routes(),

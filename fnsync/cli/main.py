@@ -17,6 +17,7 @@ from fnsync.cli import (
     logs,
     options,
     project,
+    secrets,
     serve,
     status,
     token,
@@ -63,6 +64,7 @@ app.command("import")(importing.import_)
 app.command("export")(exporting.export)
 app.add_typer(token.app, name="token")
 app.add_typer(user.app, name="user")
+app.add_typer(secrets.app, name="secrets")
 app.command("doctor")(doctor.doctor)
 
 
