@@ -34,7 +34,7 @@ EXAMPLES = 25
 #: So many tests share the operations.
 PARTS = 6
 
-PIPE = "class Pipe:\n    def pipe(self, body):\n        return str(body)\n"
+PIPE = "class Pipe:\n    def pipe(self, body=None):\n        return str(body)\n"
 TUNED = """
 from pydantic import BaseModel
 
@@ -46,7 +46,7 @@ class Filter:
     class UserValves(BaseModel):
         tone: str = "plain"
 
-    def inlet(self, body):
+    def inlet(self, body=None):
         return body
 """
 
