@@ -28,7 +28,6 @@ async def _run(config: Config, environ: Mapping[str, str], work: Work[T], listen
     service = Service(config, environ, listeners)
     try:
         await service.start()
-        await service.reconciler.settled()
         return await work(service, await asyncio.to_thread(service.state.ensure_admin))
     finally:
         await service.close()

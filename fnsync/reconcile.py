@@ -169,10 +169,15 @@ class Reconciler:
         """Wait until the index holds what is known now."""
         await self._writer.flush()
 
-    async def settled(self) -> None:
-        """Wait until nothing is being loaded, git was asked once, and the index holds what came of it."""
+    async def informed(self) -> None:
+        """Wait until git was asked once, and the index holds what is known."""
         if self._first_look is not None:
             await asyncio.wait([self._first_look])
+        await self.flush()
+
+    async def settled(self) -> None:
+        """Wait until nothing is being loaded, git was asked once, and the index holds what came of it."""
+        await self.informed()
         while self._loads or self._background:
             await asyncio.gather(*self._loads.values(), *self._background, return_exceptions=True)
         await self.flush()

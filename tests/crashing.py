@@ -22,6 +22,7 @@ def main(at: str, what: str = "serve") -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def rotate(service: Service, admin: User) -> Rotated:
+        await service.reconciler.settled()
         return await service.rotation.run(Terms(admin))
 
     config, listeners = load(None, os.environ), Listeners(step=step)

@@ -380,6 +380,16 @@ def test_progress_is_told_line_by_line(client: httpx.Client, fn: str) -> None:
     assert {"step": "writing", "done": 0, "total": 12} in told
 
 
+def test_an_import_goes_on_when_its_client_leaves(server: Server, client: httpx.Client, fn: str) -> None:
+    sent = [entry(f"{fn}_{number}") for number in range(12)]
+
+    with client.stream("POST", f"{API}/import", params={"progress": True}, json={"functions": sent}) as answer:
+        assert json.loads(next(answer.iter_lines()))["step"] == "checking"
+
+    wait_for("the last function", lambda: server.function(f"{fn}_11"))
+    assert server.project.git("log", "-1", "--format=%s") == "Import 12 functions from an export"
+
+
 # ---- where edits go --------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fnsync.cli import exits
+from fnsync.cli import exits, nearby
 from fnsync.cli.importing import _progress, outcome_table
 from fnsync.service import lock
 from tests.commands import Told, run, run_program
@@ -107,6 +107,19 @@ def test_the_options_of_import_are_heard(folder: Path) -> None:
     assert report(run(folder, "import", str(export), "--json")) == {"a": "skipped"}
     assert report(run(folder, "import", str(export), "--replace", "--json")) == {"a": "updated"}
     assert (folder / "functions/a.py").read_text() == PIPE.format("two")
+
+
+def test_what_is_there_is_known_also_without_an_index(folder: Path) -> None:
+    export = put(folder / "export.json", [entry("a")])
+    run(folder, "import", str(export))
+    (folder / ".fnsync/index.sqlite3").unlink()
+    put(export, [entry("a", PIPE.format("two")), entry("A", PIPE.format("three"), created_at=1)])
+
+    told = run(folder, "import", str(export), "--json")
+
+    assert report(told) == {"a": "skipped", "A": "created"}
+    assert (folder / "functions/a.py").read_text() == PIPE.format("one")
+    assert (folder / "functions/a_2.py").read_text() == PIPE.format("three")
 
 
 def test_a_pipelines_folder_is_taken_in_with_its_valves(folder: Path, tmp_path: Path) -> None:
@@ -258,11 +271,12 @@ def test_what_the_whole_import_is_refused_for_is_told_also_while_progress_is(
 
 
 def test_a_server_that_does_not_answer_is_not_gone_around(
-    project: Project, start_server: Callable[..., Server], tmp_path: Path
+    project: Project, start_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write("a.py", PIPE.format("x"))
     server = start_server(project)
     export = put(tmp_path / "export.json", [entry("b")])
+    monkeypatch.setattr(nearby, "PATIENCE_S", 0.5)
     os.kill(server.process.pid, signal.SIGSTOP)
     try:
         for command in (["import", str(export)], ["export"], ["secrets", "rotate"]):
@@ -315,12 +329,12 @@ def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_hundreds_of_functions_are_taken_in_at_once(folder: Path, tmp_path: Path) -> None:
-    sent = [entry(f"f{number}", PIPE.format(number), created_at=1_600_000_000 + number) for number in range(200)]
+    sent = [entry(f"f{number}", PIPE.format(number), created_at=1_600_000_000 + number) for number in range(120)]
 
     told = run(folder, "import", str(put(tmp_path / "export.json", sent)), "--json")
 
     assert told.returncode == exits.OK
-    assert Counter(report(told).values()) == {"created": 200}
+    assert Counter(report(told).values()) == {"created": 120}
     assert git(folder, "rev-list", "--count", "HEAD") == "1"
     rows = json.loads(run(folder, "export").stdout)
     assert [(row["id"], row["created_at"], row["content"]) for row in rows] == [

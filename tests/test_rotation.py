@@ -60,6 +60,7 @@ def prepare(root: Path, variables: Mapping[str, str] | None = None) -> None:
         subprocess.run(["git", "-c", "user.name=Ada", "-c", "user.email=a@x", *command.split()], cwd=root, check=True)
 
     async def work(service: Service, admin: User) -> None:
+        await service.reconciler.settled()
         await service.user_valves.set(FunctionId("a"), admin, OWN)
 
     offline.run(load(root / "fnsync.yaml", {}), dict(variables or {}), work)
@@ -85,6 +86,7 @@ def readable(root: Path, variables: Mapping[str, str] | None = None) -> tuple[An
     """The function's values, the user's own, and whether the function serves, as a fresh start finds them."""
 
     async def work(service: Service, admin: User) -> tuple[Any, Any, str]:
+        await service.reconciler.settled()
         own = await service.user_valves.get(FunctionId("a"), admin)
         standing = service.manager.standing(FunctionId("a"))
         return service.manager.valves(FunctionId("a")), dict(own), str(standing.status)

@@ -72,6 +72,7 @@ def _here(config: Config, ids: list[str] | None, valves: bool) -> list[dict[str,
         raise NotFound(f"there is no project here, since there is no {config.functions}")
 
     async def work(service: Service, admin: User) -> list[dict[str, Any]]:
+        await service.reconciler.settled()  # a filter's toggle is known when it was loaded
         transfer = Transfer(service.manager)
         return await asyncio.to_thread(transfer.exported, ids or None, include_valves=valves)
 

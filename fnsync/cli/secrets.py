@@ -52,6 +52,7 @@ def _here(config: Config) -> dict[str, Any]:
     from fnsync.service import Service
 
     async def work(service: Service, admin: User) -> dict[str, Any]:
+        await service.reconciler.settled()
         return rotation_told(await service.rotation.run(Terms(admin)))
 
     return offline.run(config, os.environ, work)

@@ -65,6 +65,7 @@ class Importer:
         Raises what `Writer.apply` raises; then nothing was written.
         """
         self._manager.writer.check_allowed()
+        await self._manager.informed()
         outcomes, wanted = await asyncio.to_thread(self._planned, entries, options)
 
         def checked(done: int) -> None:
@@ -216,7 +217,7 @@ class _Writing:
         return f"Import {count} function{'s' if count != 1 else ''} from {_one_line(self.options.origin)}"
 
     def _put(self, part: Drafting, one: Candidate) -> Became:
-        if one.unit is None and self.manager.unit(one.id) is not None:
+        if self.manager.unit(one.id) is not None and (one.unit is None or not self.options.replace):
             raise Conflict(f"somebody made a function {one.id} meanwhile", hint="import it again")
         became = one.put(self.manager, part, keep_valves=True)
         if part.changed & self.loose:

@@ -85,6 +85,10 @@ class Manager:
         """The rows of all functions, by id; blocking."""
         return self._index.rows()
 
+    async def informed(self) -> None:
+        """Wait until the rows hold all that is known of the functions, and what git tells of them."""
+        await self._reconciler.informed()
+
     async def create(self, id: str, content: Content, terms: Terms, *, owner: str | None = None) -> Written:
         """A new function, not active yet. Raises Invalid, Conflict, and what `Writer.apply` raises."""
 
