@@ -24,10 +24,8 @@ STDOUT = "-"
 
 
 def export(
-    file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="Written anew, whatever is in it. [default: -, stdout]")
-    ] = STDOUT,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]…", help="These alone. [default: all]")] = None,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Written anew, whatever is in it; - is stdout.")] = STDOUT,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="These alone. [default: all]")] = None,
     valves: Annotated[
         bool, typer.Option("--valves/--no-valves", help="With the stored valves, secrets in clear.")
     ] = False,
