@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from fnsync.edits import valves
+from fnsync.edits import messages, valves
 from fnsync.edits.candidates import Candidate, candidates
 from fnsync.edits.drafts import Drafting
 from fnsync.edits.entries import Entry
@@ -43,7 +43,7 @@ class Transfer:
             gone = [unit for unit in self._manager.units() if unit.id not in wanted]
             for unit in gone:
                 drafting.delete(unit)
-            return f"Sync functions: {added} added, {len(checked) - added} kept or updated, {len(gone)} removed"
+            return messages.SYNC.format(added=added, kept=len(checked) - added, removed=len(gone))
 
         origins = {one.path: one.origin(owner=False) for one in checked if one.entry.created_at is not None}
         return await self._manager.writer.apply(Edit(terms.author, make, terms.message, origins=origins))

@@ -42,6 +42,7 @@ from fnsync.git import traces
 from fnsync.git.commit import Author, Made
 from fnsync.git.edit import Moved, TreeEditor
 from fnsync.git.journal import Change, Intent
+from fnsync.git.lock import writing
 from fnsync.git.proposals import Proposal, Target, propose
 from fnsync.git.trailers import Origin, origin_line
 from fnsync.model import CommitId, FunctionId, FunctionRow, LiveFunction, Problem, Unit, User
@@ -241,7 +242,7 @@ class Writer:
         return await asyncio.gather(*(self._inspect(unit) for unit in units))
 
     def _stage(self, changes: Mapping[str, bytes | None], sources: Sequence[str]) -> list[Unit]:
-        with Staging(self._staging, self._root) as staging:
+        with writing(self._staging), Staging(self._staging, self._root) as staging:
             staging.place(changes, sources)
             units = staging.units(sources)
             for unit in units:
