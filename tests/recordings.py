@@ -13,6 +13,35 @@ _PLACEHOLDER = re.compile(r"<(?:uuid|output-id)-\d+>|<(?:epoch|admin-id|user-id|
 _LEARNED = re.compile(r"<(?:uuid-\d+|admin-id|user-id)>")
 
 
+@dataclass(frozen=True)
+class Ours:
+    """What fnsync answers instead of what was recorded; `reason` is for the reader."""
+
+    reason: str
+    status: int = 200
+    #: None: as recorded.
+    json: Any = None
+    #: The events of a stream.
+    sse: list[Any] | None = None
+    #: Patterns of places that are not compared.
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fields:
+    """As recorded, but for the fields whose place matches one of the patterns."""
+
+    reason: str
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An exchange that has no counterpart here."""
+
+    reason: str
+
+
 class _Anything:
     """Equal to whatever is there."""
 

@@ -14,7 +14,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +21,10 @@ import httpx
 import pytest
 
 from tests.conftest import Project, Server, wait_for
-from tests.recordings import ANY, Recall, differences
+from tests.recordings import ANY, Fields, Ours, Recall, Skipped, differences
 
 DATA = Path(__file__).parent / "data" / "functions"
 API = "/api/v1/functions"
-
-
-@dataclass(frozen=True)
-class Ours:
-    """What fnsync answers instead of what was recorded; `reason` is for the reader."""
-
-    reason: str
-    status: int = 200
-    #: None: as recorded.
-    json: Any = None
-
-
-@dataclass(frozen=True)
-class Fields:
-    """As recorded, but for the fields whose place matches one of the patterns."""
-
-    reason: str
-    patterns: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An exchange that has no counterpart here."""
-
-    reason: str
 
 
 UNKNOWN = "unknown: 404"

@@ -9,7 +9,6 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +17,9 @@ import pytest
 import yaml
 
 from tests.conftest import WAIT_S, Project, Server, wait_for
-from tests.recordings import ANY, differences
+from tests.recordings import ANY, Fields, Ours, Skipped, differences
 
 DATA = Path(__file__).parent / "data" / "wire"
-
-
-@dataclass(frozen=True)
-class Ours:
-    """What fnsync answers instead of what was recorded; `reason` is for the reader."""
-
-    reason: str
-    status: int = 200
-    json: Any = None
-    sse: list[Any] | None = None
-    #: Patterns of places that are not compared.
-    ignored: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Fields:
-    """As recorded, but for the fields whose place matches one of the patterns."""
-
-    reason: str
-    patterns: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An exchange that has no counterpart here."""
-
-    reason: str
 
 
 def completion(content: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from fnsync.api import errors
 from fnsync.api.errors import ClientGone
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form
-from fnsync.api.routes import Answer, Route, prefixed
+from fnsync.api.routes import Answer, Errors, Route, prefixed
 from fnsync.api.tally import Tally
 from fnsync.chat import requests
 from fnsync.chat.access import may_use
@@ -33,6 +33,7 @@ from fnsync.errors import (
     FnsyncError,
     FunctionError,
     FunctionRaised,
+    Invalid,
     LoadFailed,
     MemoryLimit,
     RateLimited,
@@ -50,6 +51,22 @@ if TYPE_CHECKING:
     from fnsync.service import Service
 
 EVENT_STREAM = "text/event-stream"
+#: What a call of a function may come to.
+CALL_ERRORS: Errors = (
+    Invalid,
+    TimeLimit,
+    FunctionRaised,
+    FunctionError,
+    LoadFailed,
+    Unrenderable,
+    WorkerDied,
+    MemoryLimit,
+    EnvironmentFailed,
+    Unavailable,
+    Saturated,
+    CrashLoop,
+    Draining,
+)
 #: Bodies above this are decoded off the loop.
 LARGE_BODY_BYTES = 1024 * 1024
 #: How many models of a manifold an error names.
@@ -97,21 +114,7 @@ class CompletionsEndpoint:
                 "Chat",
                 body=ChatForm,
                 answers={200: Answer(None, "A completion; with `stream: true` an event stream", (JSON, EVENT_STREAM))},
-                errors=(
-                    UnknownModel,
-                    TimeLimit,
-                    RateLimited,
-                    FunctionRaised,
-                    FunctionError,
-                    LoadFailed,
-                    Unrenderable,
-                    WorkerDied,
-                    MemoryLimit,
-                    EnvironmentFailed,
-                    Unavailable,
-                    Saturated,
-                    CrashLoop,
-                ),
+                errors=(UnknownModel, RateLimited, *CALL_ERRORS),
             )
         ]
 

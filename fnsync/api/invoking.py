@@ -6,30 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from fnsync.api.completions import UNWATCHED_S, Watch, described
+from fnsync.api.completions import CALL_ERRORS, UNWATCHED_S, Watch, described
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, read_body
 from fnsync.api.functions import GROUP, FunctionEndpoints
-from fnsync.api.routes import Answer, Errors, Route, api_route, ok
+from fnsync.api.routes import Answer, Route, api_route, ok
 from fnsync.chat.completions import JSON, checked_head, identity
 from fnsync.chat.invoking import invocation
 from fnsync.deadlines import Deadlines
 from fnsync.errors import (
-    CrashLoop,
-    Draining,
-    EnvironmentFailed,
-    FunctionError,
-    FunctionRaised,
-    Invalid,
     LoadFailed,
-    MemoryLimit,
     NotFound,
-    Saturated,
-    TimeLimit,
     Unavailable,
     UnknownFunction,
-    Unrenderable,
-    WorkerDied,
 )
 from fnsync.model import LiveFunction
 from fnsync.runtime import wire
@@ -38,23 +27,6 @@ from fnsync.status import function_status
 
 if TYPE_CHECKING:
     from fnsync.service import Service
-
-#: What a call of a function may come to.
-CALL_ERRORS: Errors = (
-    Invalid,
-    TimeLimit,
-    FunctionRaised,
-    FunctionError,
-    LoadFailed,
-    Unrenderable,
-    WorkerDied,
-    MemoryLimit,
-    EnvironmentFailed,
-    Unavailable,
-    Saturated,
-    CrashLoop,
-    Draining,
-)
 
 
 class InvokeForm(Form):
