@@ -32,6 +32,11 @@ WAIT_S = 20.0
 
 T = TypeVar("T")
 
+# Tests say themselves who commits and how: neither the machine's git configuration nor its variables do.
+for _name in [name for name in os.environ if name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CONFIG"))]:
+    del os.environ[_name]
+os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
 
 def wait_for(what: str, ask: Callable[[], T | None], timeout_s: float = WAIT_S) -> T:
     """Return the first true answer of `ask`; fail, saying `what` did not come."""

@@ -50,7 +50,12 @@ _COMMIT = (
 )
 #: A merge, a rebase and the like never get here; these decide whether a commit can be refused by the project itself.
 _HOOKS = ("pre-commit", "prepare-commit-msg", "commit-msg")
-_UNKNOWN = {"GIT_COMMITTER_NAME": "fnsync", "GIT_COMMITTER_EMAIL": "fnsync@localhost"}
+#: Who commits where git's configuration names nobody.
+_UNKNOWN = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "fnsync"), ("EMAIL", "fnsync@localhost"))
+}
 
 
 @dataclass(frozen=True, slots=True)
