@@ -12,6 +12,7 @@
     ├── TimeLimit                408   a function's time limit
     ├── Conflict                 409
     │   ├── StaleEdit                  the edit was based on another version than the newest
+    │   ├── OutOfGit                   git does not take changes of the file: ignored, in a submodule, …
     │   ├── Uncommitted                the edit would overwrite changes that are in no commit
     │   ├── RepositoryBlocked          a merge, a rebase or the like waits for its end
     │   └── WriteDenied                functions are changed through git alone
@@ -32,7 +33,7 @@
     │   └── NotWritable                a disk that is full or read-only
     ├── ConfigError                    fnsync.yaml or FNSYNC_*; stops the start
     ├── SourceError                    a file that cannot be read or understood; carries the problem
-    ├── RepositoryError                git
+    ├── RepositoryError          503   git failed; with Retry-After
     │   └── LostObject                 a content that the repository does not have
     ├── StoreError                     index or state
     └── EnvironmentFailed              requirements that cannot be installed; carries uv's message
@@ -127,6 +128,10 @@ class StaleEdit(Conflict):
 
 class Uncommitted(Conflict):
     code = "uncommitted"
+
+
+class OutOfGit(Conflict):
+    code = "out_of_git"
 
 
 class RepositoryBlocked(Conflict):
@@ -241,7 +246,8 @@ class SourceError(FnsyncError):
 
 
 class RepositoryError(FnsyncError):
-    code = "repository"
+    code, status = "repository", 503
+    retry_after_s = 10.0
 
 
 class LostObject(RepositoryError):

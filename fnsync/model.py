@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, Literal, NewType
 
 FunctionId = NewType("FunctionId", str)
@@ -317,6 +318,11 @@ class Unit:
     def name(self) -> str:
         return display_name(self.id, self.frontmatter, self.settings)
 
+    @property
+    def tag(self) -> str:
+        """Tells the function's present state, code and settings, from any other; 32 hexadecimal digits."""
+        return sha256(f"{self.revision}\n{self.settings!r}".encode(errors="surrogatepass")).hexdigest()[:32]
+
 
 def display_name(id: FunctionId, frontmatter: Frontmatter, settings: Settings) -> str:
     """The name of the settings, else the frontmatter's title, else the id."""
@@ -444,6 +450,8 @@ class FunctionRow:
     rivals: tuple[str, ...] = ()
     #: The commit that made the function what it is.
     version: CommitId | None = None
+    #: Of the unit.
+    tag: str = ""
 
 
 #: What a user may: everything, what functions allow, or nothing before an admin has accepted them.

@@ -262,6 +262,7 @@ def row_of(standing: Standing, content: str, touch: Touch | None, active: bool) 
         commit=touch.commit if touch else None,
         rivals=standing.rivals,
         version=touch.version if touch else None,
+        tag=unit.tag,
     )
 
 

@@ -36,6 +36,8 @@ T = TypeVar("T")
 for _name in [name for name in os.environ if name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CONFIG"))]:
     del os.environ[_name]
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+# What a shell starts in the background ignores Ctrl-C, and so would the programs that are started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(what: str, ask: Callable[[], T | None], timeout_s: float = WAIT_S) -> T:

@@ -349,7 +349,7 @@ def test_our_own_lock_of_a_crash_is_taken_over(editor: TreeEditor, project: Proj
     assert leftovers(project, tmp_path) == []
 
 
-def test_git_waits_while_an_edit_is_under_way(editor: TreeEditor, project: Project) -> None:
+def test_git_refuses_while_an_edit_is_under_way(editor: TreeEditor, project: Project) -> None:
     with editor.locked():
         done = subprocess.run(["git", "checkout", "HEAD", "."], cwd=project.root, capture_output=True, text=True)
 

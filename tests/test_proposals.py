@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fnsync.errors import CommitRefused, NotFound
+from fnsync.errors import CommitRefused, Conflict
 from fnsync.git.commit import Author
 from fnsync.git.proposals import Proposal, Target, clean, compare_url, propose
 from fnsync.git.worktree import WorkTree
@@ -76,13 +76,26 @@ def test_it_is_made_from_the_branch_that_is_named(project: Project, tmp_path: Pa
     project.git("branch", "stable")
     project.write("b.py", "b = 2\n")
     project.commit("second")
+    project.git("branch", "other")
+    project.write("a.py", "a = 3\n")
+    project.commit("third")
+    project.git("checkout", "--quiet", "other")
 
     proposal = propose_in(project, tmp_path, b"a = 2\n", branch="stable")
 
     assert proposal is not None
     assert project.git("rev-parse", f"{proposal.commit}~1") == project.git("rev-parse", "stable")
-    with pytest.raises(NotFound, match="gone"):
+    with pytest.raises(Conflict, match="no branch gone"):
         propose_in(project, tmp_path, b"a = 2\n", branch="gone")
+    with pytest.raises(Conflict, match=r"functions/a.py: the branch main has something else"):
+        propose_in(project, tmp_path, b"a = 2\n", branch="main")
+
+
+def test_a_repository_without_a_commit_has_no_branch_to_make_one_from(tmp_path: Path) -> None:
+    empty = Project(tmp_path / "empty")
+    empty.write("a.py", "a = 1\n")
+    with pytest.raises(Conflict, match="no commit yet"):
+        propose_in(empty, tmp_path, b"a = 2\n")
 
 
 def test_hooks_see_the_whole_tree_and_may_refuse(project: Project, tmp_path: Path) -> None:

@@ -28,8 +28,10 @@ from fnsync.errors import (
     Invalid,
     InvalidValves,
     NotWritable,
+    OutOfGit,
     RepositoryBlocked,
     RepositoryBusy,
+    RepositoryError,
     StaleEdit,
     TimeLimit,
     Unauthorized,
@@ -39,7 +41,7 @@ from fnsync.errors import (
     WriteDenied,
 )
 from fnsync.git.proposals import Proposal
-from fnsync.model import FunctionId, FunctionRow, User
+from fnsync.model import FunctionId, FunctionRow, Unit, User
 from fnsync.plan import Standing
 from fnsync.source.reading import SOURCE_BYTES
 from fnsync.vault import Undecipherable
@@ -57,11 +59,13 @@ EDIT_ERRORS: Errors = (
     Conflict,
     StaleEdit,
     Uncommitted,
+    OutOfGit,
     RepositoryBlocked,
     WriteDenied,
     TimeLimit,
     Unavailable,
     RepositoryBusy,
+    RepositoryError,
     NotWritable,
 )
 #: The branch answer, besides that of an edit which is done.
@@ -289,8 +293,8 @@ class FunctionEndpoints:
 
     async def get(self, exchange: Exchange) -> None:
         standing = self.managed(exchange)
-        row = await self._row(standing.unit.id)
-        await exchange.json(200, full(row), [_etag(row)])
+        row = await asyncio.to_thread(self._manager.confirmed, await self._row(standing.unit.id))
+        await exchange.json(200, full(row), [etag(row)])
 
     async def create(self, exchange: Exchange) -> None:
         form = await read_body(exchange, FunctionForm, self._limit)
@@ -304,7 +308,7 @@ class FunctionEndpoints:
         id = self.managed(exchange).unit.id
         form = await read_body(exchange, UpdateForm, self._limit)
         content = Content(form.name, form.content, form.meta)
-        terms = Terms(exchange.caller, form.commit_message, if_match(exchange) or form.version_id)
+        terms = Terms(exchange.caller, form.commit_message, based_on(exchange, form.version_id))
         await self.answer(exchange, await self._manager.update(id, content, terms), full)
 
     async def delete(self, exchange: Exchange) -> None:
@@ -361,7 +365,7 @@ class FunctionEndpoints:
 
     def _terms(self, exchange: Exchange) -> Terms:
         query = read_query(exchange, VersionQuery)
-        return Terms(exchange.caller, None, if_match(exchange) or query.version_id)
+        return Terms(exchange.caller, None, based_on(exchange, query.version_id))
 
     async def _row(self, id: FunctionId) -> FunctionRow:
         row = await asyncio.to_thread(self._service.index.row, id)
@@ -382,19 +386,28 @@ class FunctionEndpoints:
             return
         if not written.rows:
             raise StaleEdit("the function was removed meanwhile", hint="see its history in git")
-        await exchange.json(200, shape(written.rows[0]), [*headers, _etag(written.rows[0])])
+        await exchange.json(200, shape(written.rows[0]), [*headers, etag(written.rows[0])])
 
 
 _OWNER = ("id", "name", "role", "email")
 
 
 def if_match(exchange: Exchange) -> str | None:
-    """The version that the caller's edit is based on, by its If-Match header; `*` is any."""
+    """What the caller's edit is based on, by its If-Match header: an ETag, a version or a revision; `*` is any."""
     for name, value in exchange.scope["headers"]:
         if name == b"if-match":
             text = value.decode("latin-1").strip().removeprefix("W/").strip('"')
             return None if text == "*" else text
     return None
+
+
+def based_on(exchange: Exchange, given: str | None) -> str | None:
+    """What the caller's edit is based on: If-Match says it first, then what was `given` elsewhere.
+
+    An empty text is something too: nothing fits it.
+    """
+    header = if_match(exchange)
+    return given if header is None else header
 
 
 def commit_headers(written: Written) -> list[tuple[bytes, bytes]]:
@@ -419,5 +432,6 @@ def proposed(proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def _etag(row: FunctionRow) -> tuple[bytes, bytes]:
-    return b"etag", f'"{row.version or row.revision or ""}"'.encode()
+def etag(of: FunctionRow | Unit) -> tuple[bytes, bytes]:
+    """The header that tells what a function is, code and settings; an edit may name it in If-Match."""
+    return b"etag", f'"{of.tag}"'.encode()

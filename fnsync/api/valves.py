@@ -13,8 +13,9 @@ from fnsync.api.functions import (
     PROPOSED,
     FunctionEndpoints,
     VersionQuery,
+    based_on,
     commit_headers,
-    if_match,
+    etag,
     propose,
 )
 from fnsync.api.routes import Errors, Route, api_route, ok
@@ -107,7 +108,8 @@ class ValvesEndpoints:
     # ---- the function's ----------------------------------------------------------------------------------
 
     async def get(self, exchange: Exchange) -> None:
-        await exchange.json(200, self._manager.valves(self._functions.managed(exchange).unit.id))
+        unit = self._functions.managed(exchange).unit
+        await exchange.json(200, self._manager.valves(unit.id), [etag(unit)])
 
     async def spec(self, exchange: Exchange) -> None:
         id = self._functions.managed(exchange).unit.id
@@ -117,12 +119,12 @@ class ValvesEndpoints:
         id = self._functions.managed(exchange).unit.id
         posted = await read_body(exchange, Values, self._limit)
         query = read_query(exchange, VersionQuery)
-        terms = Terms(exchange.caller, None, if_match(exchange) or query.version_id)
+        terms = Terms(exchange.caller, None, based_on(exchange, query.version_id))
         written, values = await self._manager.set_valves(id, posted.root, terms)
         if written.proposal is not None:
             await propose(exchange, written)
         else:
-            await exchange.json(200, values, commit_headers(written))
+            await exchange.json(200, values, [*commit_headers(written), *map(etag, written.rows)])
 
     # ---- the caller's own --------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from fnsync.git.contents import VersionFiles
 from fnsync.git.versions import Version
 from fnsync.git.worktree import WorkTree
 from fnsync.model import Unit
+from fnsync.source.reading import Reader
 
 
 class Archive:
@@ -45,6 +46,10 @@ class Archive:
         except NotFound:
             return False
         return contents.same_since(self._tree(), self._functions, commit, unit.path)
+
+    def now(self, unit: Unit) -> Unit:
+        """The function as its files are now; the last look at them may be a moment ago."""
+        return Reader(self._functions).read(unit.path).unit
 
     def _tree(self) -> WorkTree:
         if self._worktree is None:

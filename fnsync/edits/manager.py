@@ -89,6 +89,18 @@ class Manager:
         """Wait until the rows hold all that is known of the functions, and what git tells of them."""
         await self._reconciler.informed()
 
+    def confirmed(self, row: FunctionRow) -> FunctionRow:
+        """The row, with a version only if the function on disk is what the row says, and what it was at that version.
+
+        Blocking. Rows follow the files at once, but git a moment later: while somebody checks out another branch, the
+        two would not belong together.
+        """
+        unit = self.unit(row.id)
+        if row.version is None or unit is None:
+            return row
+        is_it = self.archive.is_same(unit, row.version) and self.archive.now(unit).tag == row.tag
+        return row if is_it else replace(row, version=None)
+
     async def create(self, id: str, content: Content, terms: Terms, *, owner: str | None = None) -> Written:
         """A new function, not active yet. Raises Invalid, Conflict, and what `Writer.apply` raises."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,13 +23,14 @@ import structlog
 from fnsync import labels
 from fnsync.edits import messages
 from fnsync.edits.archive import Archive
+from fnsync.edits.basis import Basis
 from fnsync.edits.drafts import Draft, Drafting
 from fnsync.edits.staging import Staging
 from fnsync.errors import (
+    Conflict,
     ContentRefused,
     EnvironmentFailed,
     FunctionError,
-    Invalid,
     InvalidValves,
     LoadFailed,
     RepositoryBlocked,
@@ -38,7 +40,7 @@ from fnsync.errors import (
     Uncommitted,
     WriteDenied,
 )
-from fnsync.git import traces
+from fnsync.git import lock, traces
 from fnsync.git.commit import Author, Made
 from fnsync.git.edit import Moved, TreeEditor
 from fnsync.git.journal import Change, Intent
@@ -49,7 +51,6 @@ from fnsync.model import CommitId, FunctionId, FunctionRow, LiveFunction, Proble
 from fnsync.plan import candidate_of, denied_import
 from fnsync.reconcile import Policy, Reconciler
 from fnsync.runtime.executor import Executor, Trial
-from fnsync.source import files
 from fnsync.source.snapshots import Snapshots
 from fnsync.store.index import Index
 
@@ -100,6 +101,17 @@ class Inspected:
     problem: Problem | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Drafted:
+    """A draft of an edit."""
+
+    draft: Draft
+    #: The plain message of its commit.
+    default: str
+    #: Sources of which the caller has seen what is on disk.
+    seen: frozenset[str]
+
+
 class Writer:
     """Applies edits. One for each server; on the loop."""
 
@@ -130,7 +142,7 @@ class Writer:
         self._policy = policy
         self._mode = write
         self._target = target
-        self._archive = archive
+        self._basis = Basis(reconciler.find, archive)
         self._turn = asyncio.Lock()
 
     async def apply(self, edit: Edit) -> Written:
@@ -140,13 +152,14 @@ class Writer:
         RepositoryBlocked, RepositoryBusy, NotWritable, CommitRefused, WriteDenied.
         """
         self.check_allowed()
+        until = time.monotonic() + lock.WAIT_S
         for _ in range(ROUNDS):
-            _, draft = await asyncio.to_thread(self._draft, edit)
+            draft = (await asyncio.to_thread(self._draft, edit)).draft
             if not draft.after:
                 return Written(await self._rows(draft.ids))
             await self._try(draft)
             try:
-                return await self._in_turn(edit, draft)
+                return await self._in_turn(edit, draft, until)
             except Moved as exc:
                 log.info("edit_starts_again", functions=list(draft.ids), reason=exc.message)
                 await self._reconciler.settle(draft.after, draft.ids)
@@ -173,16 +186,17 @@ class Writer:
         found = await asyncio.to_thread(self._editor.worktree.uncommitted, there)
         return frozenset(there[path] for path in found)
 
-    async def _in_turn(self, edit: Edit, tried: Draft) -> Written:
+    async def _in_turn(self, edit: Edit, tried: Draft, until: float) -> Written:
         """Write what was tried, drafted anew: other edits may have come before it. Raises Moved where that matters."""
         async with self._turn:
-            default, draft = await asyncio.to_thread(self._draft, edit)
+            drafted = await asyncio.to_thread(self._draft, edit)
+            draft = drafted.draft
             if draft.code != tried.code:
                 raise Moved("the function's files changed meanwhile")
             if self._mode == "branch":
-                proposal = await asyncio.to_thread(self._push, draft, edit, default)
+                proposal = await asyncio.to_thread(self._push, drafted, edit)
                 return Written(await self._rows(draft.ids), None, proposal)
-            made = await asyncio.to_thread(self._write, draft, edit, default)
+            made = await asyncio.to_thread(self._write, drafted, edit, until)
             if made is not None:
                 self._reconciler.committed(_told_to_git(made, edit, draft))
         await self._reconciler.settle(draft.after, draft.ids)
@@ -190,28 +204,10 @@ class Writer:
 
     # ---- draft -------------------------------------------------------------------------------------------
 
-    def _draft(self, edit: Edit) -> tuple[str, Draft]:
+    def _draft(self, edit: Edit) -> _Drafted:
         drafting = Drafting(self._root, self._reconciler.find, self._policy.active)
         default = edit.make(drafting)
-        for id, version in edit.expected.items():
-            self._expect(id, version)
-        return default, drafting.draft()
-
-    def _expect(self, id: FunctionId, version: str) -> None:
-        """Raise StaleEdit, or Uncommitted, if a function is not what the caller saw."""
-        unit = self._reconciler.find(id)
-        if unit is not None and (version == unit.revision or self._archive.is_same(unit, version)):
-            return
-        row = self._index.row(id)
-        if unit is not None and row is not None and row.version is not None and _names(version, row.version):
-            raise Uncommitted(
-                f"{unit.path} holds changes that came after {version[:12]} and are in no commit",
-                hint=f"commit or discard them (git status), or edit what is there: send If-Match: {unit.revision}",
-            )
-        raise StaleEdit(
-            f"{id} is not at {version[:80]} any more: somebody has changed it",
-            hint="fetch it again, and repeat the edit on what it is now",
-        )
+        return _Drafted(drafting.draft(), default, self._basis.check(edit.expected))
 
     async def _rows(self, ids: Sequence[FunctionId]) -> tuple[FunctionRow, ...]:
         def read() -> tuple[FunctionRow, ...]:
@@ -269,27 +265,32 @@ class Writer:
 
     # ---- write -------------------------------------------------------------------------------------------
 
-    def _write(self, draft: Draft, edit: Edit, default: str) -> Made | None:
-        editor, intent = self._intent(draft, edit, default)
-        with editor.locked():
+    def _write(self, drafted: _Drafted, edit: Edit, until: float) -> Made | None:
+        editor, intent = self._intent(drafted, edit)
+        with editor.locked(max(lock.LEAST_S, until - time.monotonic())):
+            editor.admit(intent.paths)
             editor.check(intent)
-            self._keep_uncommitted(editor, draft, edit)
+            self._keep_uncommitted(editor, drafted)
             return editor.carry_out(intent)
 
-    def _intent(self, draft: Draft, edit: Edit, default: str) -> tuple[TreeEditor, Intent]:
+    def _intent(self, drafted: _Drafted, edit: Edit) -> tuple[TreeEditor, Intent]:
         if self._editor is None:
             raise Unavailable("there is no usable git repository around the functions folder, so nothing is changed")
+        draft = drafted.draft
         author = Author(edit.author.name, edit.author.email)
-        message = messages.compose(edit.message, default, edit.author, self._trailers(edit))
-        changes = tuple(Change(self.tree_path(path), draft.before[path], after) for path, after in draft.after.items())
+        message = messages.compose(edit.message, drafted.default, edit.author, self._trailers(edit))
+        changes = tuple(
+            Change(self.tree_path(path, after), draft.before[path], after) for path, after in draft.after.items()
+        )
         return self._editor, Intent(changes, message, author)
 
     def _trailers(self, edit: Edit) -> list[str]:
         return [origin_line(self.tree_path(path), origin) for path, origin in edit.origins.items()]
 
-    def _push(self, draft: Draft, edit: Edit, default: str) -> Proposal | None:
-        editor, intent = self._intent(draft, edit, default)
+    def _push(self, drafted: _Drafted, edit: Edit) -> Proposal | None:
+        editor, intent = self._intent(drafted, edit)
         assert intent.author is not None
+        editor.admit(intent.paths)
         editor.check(intent)
         loose = editor.worktree.uncommitted([change.path for change in intent.changes if change.before is not None])
         if loose:
@@ -297,48 +298,55 @@ class Writer:
                 f"{', '.join(sorted(loose))}: what is on disk is in no commit, so no branch can change it",
                 hint="commit or discard it first (git status)",
             )
-        name = draft.ids[0] if len(draft.ids) == 1 else "functions"
+        ids = drafted.draft.ids
+        name = ids[0] if len(ids) == 1 else "functions"
         changes = {change.path: change.after for change in intent.changes}
         return propose(editor.worktree, self._target, changes, name, intent.author, intent.message)
 
-    def _keep_uncommitted(self, editor: TreeEditor, draft: Draft, edit: Edit) -> None:
+    def _keep_uncommitted(self, editor: TreeEditor, drafted: _Drafted) -> None:
         """What is in no commit yet is committed by itself before it is overwritten, or it is not overwritten.
 
         It may be where the edit goes on with it (settings), or where the caller named the very revision on disk.
         """
+        draft = drafted.draft
         there = {self.tree_path(path): path for path, before in draft.before.items() if before is not None}
         loose = editor.worktree.uncommitted(there)
         if not loose:
             return
-        seen = {unit.path for id, version in edit.expected.items() if (unit := self._seen(id, version))}
         for tree_path, state in loose.items():
             path = there[tree_path]
             if state == "unmerged":
                 raise RepositoryBlocked(f"{path} has a merge conflict that nobody has resolved")
-            if path not in draft.carried and path not in seen:
+            if state == "staged":
+                raise Uncommitted(
+                    f"what is staged of {path} is in no commit, and not what is on disk; the edit would lose it",
+                    hint="commit it, or take it out of the index: git restore --staged",
+                )
+            if path not in draft.carried and path not in drafted.seen:
                 raise Uncommitted(
                     f"{path} holds changes that are in no commit; the edit would overwrite them",
-                    hint=f"commit or discard them (git status), or send the revision you saw in If-Match: {path}",
+                    hint="commit or discard them (git status); or fetch the function, and send its ETag in If-Match",
                 )
         names = ", ".join(sorted(there[path] for path in loose))
         editor.keep(
             sorted(loose), f"Keep what was on disk of {names}\n\nIt was in no commit when an edit came over the API.\n"
         )
 
-    def _seen(self, id: FunctionId, revision: str) -> Unit | None:
-        """The function, if what is on disk is the very revision that the caller named."""
-        unit = self._reconciler.find(id)
-        return unit if unit is not None and unit.revision == revision else None
+    def tree_path(self, path: str, after: bytes | None = None) -> str:
+        """A path from the functions folder as one from the working tree's root, for a file that becomes `after`.
 
-    def tree_path(self, path: str) -> str:
-        """A path from the functions folder as one from the working tree's root; links are followed, not replaced."""
+        Raises Conflict where that would change another file than the one that is named: through a link.
+        """
         assert self._editor is not None
-        full = self._root / path
-        real = os.path.realpath(full)
+        folder, name = os.path.split(path)
         functions = os.path.realpath(self._root)
-        if not files.is_below(real, functions):
-            raise Invalid(f"{path} leads outside the functions folder")
-        return os.path.relpath(real, self._editor.worktree.root)
+        there = os.path.join(functions, folder) if folder else functions
+        if os.path.realpath(there) != there:
+            raise Conflict(f"{folder} leads through a link, so the edit would change files that lie elsewhere")
+        if after is not None and os.path.islink(os.path.join(there, name)):
+            target = os.readlink(os.path.join(there, name))
+            raise Conflict(f"{path} is a link to {target}, so the edit would change that file", hint="edit that one")
+        return os.path.relpath(os.path.join(there, name), self._editor.worktree.root)
 
 
 def _told_to_git(made: Made, edit: Edit, draft: Draft) -> traces.Made:
@@ -375,7 +383,3 @@ def _refused(failed: Sequence[Inspected]) -> ContentRefused:
     if len(problems) > MANY_PROBLEMS:
         message += f"; and {len(problems) - MANY_PROBLEMS} more"
     return ContentRefused(message, problems[0])
-
-
-def _names(text: str, commit: CommitId) -> bool:
-    return len(text) >= 4 and commit.startswith(text.lower())

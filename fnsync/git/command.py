@@ -35,6 +35,8 @@ _PLACES = (
     "GIT_NAMESPACE",
     "GIT_PREFIX",
 )
+#: The server's own variables, keys and tokens among them: no business of hooks and filters.
+OURS = "FNSYNC_"
 _SETTINGS = {
     "LC_ALL": "C",
     "GIT_OPTIONAL_LOCKS": "0",
@@ -48,6 +50,10 @@ _OPTIONS = (*_NO_MONITOR, "-c", f"core.hooksPath={os.devnull}")
 #: What git says when the disk takes nothing.
 _NOT_WRITABLE = ("No space left on device", "Out of diskspace", "Read-only file system", "Disk quota exceeded")
 _VERB = re.compile(r"[a-z][a-z-]*")
+
+
+class TookTooLong(RepositoryError):
+    """A run was ended because of its time limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ def attempt(
         except subprocess.TimeoutExpired as exc:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise RepositoryError(
+            raise TookTooLong(
                 f"git {_verb(arguments)} took longer than {limit_s:g} s in {folder} and was ended",
                 hint="see whether one of the repository's hooks, or a signing program, waits for something",
             ) from exc
@@ -221,7 +227,7 @@ def _line(folder: Path, arguments: tuple[str, ...], options: tuple[str, ...]) ->
 
 
 def _environment(hooks: bool = False) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name not in _PLACES}
+    inherited = {name: value for name, value in os.environ.items() if name not in _PLACES and not name.startswith(OURS)}
     # What hooks print is for people, so it may be any text.
     return inherited | _SETTINGS | ({"LC_ALL": "C.UTF-8"} if hooks else {})
 

@@ -10,14 +10,15 @@ index that still has the paths as they were, until `settle` or `renew_index`.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from fnsync.errors import CommitRefused, RepositoryError
+from fnsync.errors import CommitRefused, OutOfGit, RepositoryError
 from fnsync.git import command
 from fnsync.git.lock import writing
 from fnsync.git.worktree import WorkTree
@@ -34,6 +35,8 @@ DETACHED = "refs/fnsync/detached"
 
 #: By itself git syncs refs, but not the objects that they name: after a power failure the branch would be broken.
 _DURABLE = ("-c", "core.fsync=committed")
+#: The line ends of what an edit writes are its own; `core.autocrlf` decides what the commit has.
+_NOT_SAFE = ("-c", "core.safecrlf=false")
 _COMMIT = (
     *_DURABLE,
     "-c",
@@ -48,6 +51,12 @@ _COMMIT = (
     "--file=-",
     "--cleanup=verbatim",
 )
+_LAST = (
+    *("-c", "log.showRoot=true", "log", "-1", "-z", "--raw", "--no-abbrev", "--no-renames", "--no-color"),
+    *("--no-ext-diff", "--no-show-signature", "--format=%H %ct %P"),
+)
+#: How git's words begin when it cannot sign.
+_SIGNING = re.compile(r"gpg failed|failed to sign|cannot run gpg|cannot run ssh-keygen|user\.signingkey", re.IGNORECASE)
 #: A merge, a rebase and the like never get here; these decide whether a commit can be refused by the project itself.
 _HOOKS = ("pre-commit", "prepare-commit-msg", "commit-msg")
 #: Who commits where git's configuration names nobody.
@@ -73,6 +82,8 @@ class Made:
     commit: CommitId
     parent: CommitId | None
     at: int
+    #: Lines for `git update-index --index-info` of each path that it changed.
+    entries: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def commit(worktree: WorkTree, paths: Collection[str], author: Author | None, message: str) -> Made | None:
@@ -100,18 +111,22 @@ def commit(worktree: WorkTree, paths: Collection[str], author: Author | None, me
 
 def settle(worktree: WorkTree, paths: Collection[str], made: Made) -> None:
     """What a commit asks for once it is made: the index in step, and a ref where no branch leads to it."""
-    renew_index(worktree, paths)
+    renew_index(worktree, paths, b"".join(entry for path, entry in made.entries.items() if path not in paths))
     if worktree.branch() is None:
         _keep(worktree, made)
 
 
-def renew_index(worktree: WorkTree, paths: Collection[str]) -> None:
-    """Have the index hold `paths` as they are on disk; nothing else in it changes."""
+def renew_index(worktree: WorkTree, paths: Collection[str], others: bytes = b"") -> None:
+    """Have the index hold `paths` as they are on disk, and `others`, which hooks have added to the commit, as they are
+    in it (lines for `--index-info`). Nothing else in it changes."""
     index = worktree.git_folder / "index"
     with _scratch(worktree) as fresh, writing(index.parent):
         if index.exists():
             shutil.copyfile(index, fresh)
-        _update(worktree, paths, {"GIT_INDEX_FILE": str(fresh)})
+        variables = {"GIT_INDEX_FILE": str(fresh)}
+        _update(worktree, paths, variables)
+        if others:
+            command.run(worktree.root, "update-index", "-z", "--index-info", stdin=others, variables=variables)
         fresh.replace(index)
 
 
@@ -146,9 +161,20 @@ def _index_of(worktree: WorkTree, base: CommitId | None) -> Iterator[Path]:
 
 
 def _update(worktree: WorkTree, paths: Collection[str], variables: Mapping[str, str]) -> None:
+    """Have an index hold `paths` as they are on disk. Raises CommitRefused, OutOfGit, RepositoryError, NotWritable."""
     named = b"".join(os.fsencode(path) + b"\0" for path in paths)
-    options = ("--add", "--remove", "--replace", "-z", "--stdin")
-    command.run(worktree.root, *_DURABLE, "update-index", *options, stdin=named, variables=variables)
+    line = (*_DURABLE, *_NOT_SAFE, "update-index", "--add", "--remove", "-z", "--stdin")
+    done = command.attempt(worktree.root, *line, stdin=named, variables=variables)
+    if done.code == 0:
+        return
+    if "external filter" in done.said:
+        raise CommitRefused(
+            f"a filter of the repository fails: {done.said}",
+            hint="see `git check-attr filter -- <file>` and `git config --get-regexp filter`, as the server's user",
+        )
+    if "as both a file and as a directory" in done.said:
+        raise OutOfGit(f"git cannot hold the file: {done.said}", hint="what is in a submodule is committed there")
+    raise command.failure(worktree.root, line, done)
 
 
 def _differs(worktree: WorkTree, base: CommitId | None, variables: Mapping[str, str]) -> bool:
@@ -166,6 +192,11 @@ def _commit(worktree: WorkTree, variables: Mapping[str, str], message: str) -> b
         done = _try_commit(worktree, {**_UNKNOWN, **variables}, message)
     if done.code == 0 or "cannot lock ref 'HEAD'" in done.said:
         return done.code == 0
+    if _SIGNING.search(done.said):
+        raise CommitRefused(
+            f"the commit cannot be signed: {done.said}",
+            hint="see `git config --get-regexp 'gpg|sign'` in the repository, as the server's user",
+        )
     if done.code == 1 and has_hooks(worktree):
         raise CommitRefused(
             f"the repository's hooks refuse the commit: {done.said or 'without a word'}",
@@ -176,7 +207,10 @@ def _commit(worktree: WorkTree, variables: Mapping[str, str], message: str) -> b
 
 def _try_commit(worktree: WorkTree, variables: Mapping[str, str], message: str) -> command.Done:
     text = message.encode(errors="replace")
-    return command.attempt(worktree.root, *_COMMIT, stdin=text, variables=variables, hooks=True, limit_s=LIMIT_S)
+    try:
+        return command.attempt(worktree.root, *_COMMIT, stdin=text, variables=variables, hooks=True, limit_s=LIMIT_S)
+    except command.TookTooLong as exc:
+        raise CommitRefused(exc.message, hint=exc.hint) from exc
 
 
 def _knows_committer(worktree: WorkTree) -> bool:
@@ -204,9 +238,17 @@ def _plain(text: str) -> str:
 
 
 def _head(worktree: WorkTree) -> Made:
-    _, found = command.run(worktree.root, "log", "-1", "--no-show-signature", "--format=%H %ct %P", "HEAD")
-    commit, at, *parents = found.decode().split()
-    return Made(CommitId(commit), CommitId(parents[0]) if parents else None, int(at))
+    _, found = command.run(worktree.root, *_LAST, "HEAD")
+    head, _, changes = found.partition(b"\0")
+    commit, at, *parents = head.decode().split()
+    fields = iter(changes.lstrip(b"\n").split(b"\0"))
+    entries = {}
+    for raw in fields:
+        if raw:
+            _, mode, _, blob, _ = raw[1:].split(b" ")
+            name = next(fields)
+            entries[os.fsdecode(name)] = b"%s %s\t%s\0" % (mode, blob, name)
+    return Made(CommitId(commit), CommitId(parents[0]) if parents else None, int(at), entries)
 
 
 def _take_back(worktree: WorkTree, made: Made, message: str) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from fnsync.errors import Conflict, FnsyncError, RepositoryBlocked
 from fnsync.git import command, lock
+from fnsync.git.admission import admit
 from fnsync.git.commit import Made, commit, remove_leftovers, renew_index, settle
 from fnsync.git.journal import Change, Intent, Journal, sync_folder
 from fnsync.git.lock import writing
@@ -101,12 +102,14 @@ class TreeEditor:
             if _content(self._file(change)) != change.before:
                 raise Moved(f"{change.path} changed meanwhile", hint="try again")
 
+    def admit(self, paths: Collection[str]) -> None:
+        """Raise OutOfGit where git does not take changes of a file (from the root)."""
+        admit(self.worktree, paths)
+
     def keep(self, paths: Collection[str], message: str) -> Made | None:
         """Commit what is on disk, as whom git's configuration names. Under the lock; raises as `carry_out` does."""
-        made = commit(self.worktree, paths, None, message)
-        if made is not None:
-            settle(self.worktree, paths, made)
-        return made
+        contents = {path: _content(self.worktree.root / path) for path in paths}
+        return self.carry_out(Intent(tuple(Change(path, here, here) for path, here in contents.items()), message))
 
     def tidy(self) -> None:
         """Have git pack what edits left loose, if it finds that it is time (`gc.auto`), as it does after commits of
@@ -121,6 +124,8 @@ class TreeEditor:
         try:
             if made is not None:
                 settle(self.worktree, intent.paths, made)
+            else:  # HEAD has the same, perhaps with other line ends; the index may not
+                renew_index(self.worktree, intent.paths)
         except FnsyncError as exc:
             log.error("git's index is not in step with the last edit, until the next start: %s", exc)
             return
@@ -143,8 +148,9 @@ class TreeEditor:
             for file in reversed(files):
                 file.take_back()
             raise
+        functions = self.worktree.root / self.worktree.prefix
         for file in files:
-            file.clean()
+            file.clean(functions)
         return made
 
     # ---- after a crash ----
@@ -164,6 +170,9 @@ class TreeEditor:
         for change in intent.changes:
             _remove_temporary(self._file(change).parent)
         foreign = [change.path for change in intent.changes if not self._is_known(change)]
+        if foreign and not intent.changes_files:
+            self._journal.end(intent.id)
+            return Recovered(intent.message, intent.paths, "kept")
         if foreign:
             return _given_up(intent.message, intent.paths, self._journal.set_aside(intent), foreign)
         renew_index(self.worktree, intent.paths)
@@ -245,11 +254,12 @@ class _File:
             with suppress(OSError):  # somebody put something into it
                 folder.rmdir()
 
-    def clean(self) -> None:
-        """The edit is done: forget the old file, and folders that it was the last one in."""
+    def clean(self, functions: Path) -> None:
+        """The edit is done: forget the old file, and its folder if it was the last one there; the functions folder
+        stays."""
         with suppress(OSError):
             self._old.unlink(missing_ok=True)
-        if self._change.after is None:
+        if self._change.after is None and self.folder != functions:
             with suppress(OSError):  # not empty
                 self.folder.rmdir()
 

@@ -48,6 +48,11 @@ class Intent:
     def paths(self) -> tuple[str, ...]:
         return tuple(change.path for change in self.changes)
 
+    @property
+    def changes_files(self) -> bool:
+        """Whether any file becomes something else; if not, what is on disk is to be committed as it is."""
+        return any(change.before != change.after for change in self.changes)
+
 
 class Journal:
     """The folder with the intents of edits that are under way."""

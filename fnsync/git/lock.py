@@ -1,4 +1,4 @@
-"""The lock under which a working tree is changed: git's own, so that git and fnsync wait for each other.
+"""The lock under which a working tree is changed: git's own, so that git and fnsync keep out of each other's way.
 
     <git folder>/fnsync.lock    locked (flock) for as long as one fnsync changes the tree; the file itself stays
     <git folder>/index.lock     what every git command that changes the index or the tree makes first
@@ -22,6 +22,8 @@ from fnsync.errors import NotWritable, RepositoryBusy, RepositoryError
 
 #: How long a lock is waited for, in seconds.
 WAIT_S = 10.0
+#: How long at least, for an edit that has waited for others before: they may have waited for the same lock.
+LEAST_S = 0.5
 #: How often it is looked at meanwhile, in seconds.
 POLL_S = 0.005
 #: What our `index.lock` begins with.

@@ -7,16 +7,17 @@ not pushed; `clean` removes the folder.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from fnsync.errors import FnsyncError, NotFound, RepositoryError
+from fnsync.errors import Conflict, FnsyncError
 from fnsync.git import command
 from fnsync.git.commit import Author, commit, has_hooks
 from fnsync.git.lock import writing
@@ -62,10 +63,11 @@ def propose(
     """Commit `changes` (path from the root -> content, None: gone) to a new branch and push it.
 
     The branch is `fnsync/<name>-<commit>`. None: nothing differs from the branch it would be made from. A push that
-    fails leaves the branch here, and says why. Raises CommitRefused, NotFound (no such branch), RepositoryError,
-    NotWritable.
+    fails leaves the branch here, and says why. Raises CommitRefused, Conflict (no such branch, or another
+    content there), RepositoryError, NotWritable.
     """
     base, branch = _base(worktree, target)
+    _check_same(worktree, base, branch, changes)
     with _linked(worktree, target.folder, base) as linked:
         _write(linked, changes)
         made = commit(linked, list(changes), author, message)
@@ -94,14 +96,28 @@ def _base(worktree: WorkTree, target: Target) -> tuple[CommitId, str]:
     head = worktree.head()
     if target.branch in (None, branch):
         if head is None:
-            raise RepositoryError(f"{worktree.root} has no commit yet to make a branch from", hint="commit something")
+            raise Conflict(f"{worktree.root} has no commit yet to make a branch from", hint="commit something first")
         return head, branch or "HEAD"
     assert target.branch is not None
     for name in (f"refs/heads/{target.branch}", f"refs/remotes/{target.remote}/{target.branch}"):
         code, found = command.run(worktree.root, "rev-parse", "--verify", "--quiet", name, allowed=(0, 1))
         if code == 0:
             return CommitId(found.decode().strip()), target.branch
-    raise NotFound(f"there is no branch {target.branch}", hint="see repository.branch in fnsync.yaml")
+    raise Conflict(f"there is no branch {target.branch} to make one from", hint="see repository.branch in fnsync.yaml")
+
+
+def _check_same(worktree: WorkTree, base: CommitId, branch: str, paths: Collection[str]) -> None:
+    """The edit was made from what is on disk: raise Conflict if the branch has something else there."""
+    if base == worktree.head():
+        return
+    specs = (f":(literal){path}" for path in paths)
+    _, found = command.run(worktree.root, "diff", "--name-only", "-z", "--no-renames", base, "--", *specs)
+    if found:
+        names = ", ".join(sorted(os.fsdecode(name) for name in found.split(b"\0") if name))
+        raise Conflict(
+            f"{names}: the branch {branch} has something else than what is served, so the edit does not fit there",
+            hint=f"check out {branch} where functions are served, or set repository.branch to what is checked out",
+        )
 
 
 @contextmanager

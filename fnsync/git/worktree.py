@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,8 @@ _UNDER_WAY = (
     ("sequencer", "a cherry-pick or revert"),
     ("BISECT_LOG", "a bisect"),
 )
+#: How a file differs from HEAD; `staged`: in one way in the index, and in another on disk.
+State = Literal["changed", "staged", "untracked", "unmerged"]
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -112,14 +114,18 @@ class WorkTree:
         git = self.git_folder
         return next((what for name, what in _UNDER_WAY if os.path.lexists(git / name)), None)
 
-    def uncommitted(self, paths: Iterable[str]) -> dict[str, Literal["changed", "untracked", "unmerged"]]:
+    def uncommitted(self, paths: Collection[str]) -> dict[str, State]:
         """Which of `paths` (files, from `root`) differ from HEAD, on disk or staged, and how."""
-        asked = [f":(literal){path}" for path in paths]
-        if not asked:
+        if not paths:
             return {}
         options = ("--porcelain=v2", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
-        _, found = command.run(self.root, "status", *options, "--", *asked)
-        return dict(_states(found.split(b"\0")))
+        specs = (f":(literal){path}" for path in paths)
+        _, found = command.run(self.root, "status", *options, "--", *specs)
+        states: dict[str, State] = {}
+        for name, state in _states(found.split(b"\0")):
+            # A folder that git does not look into is told as a whole.
+            states |= {path: state for path in paths if path == name or (name[-1:] == "/" and path.startswith(name))}
+        return states
 
     def ignored(self) -> bool:
         """Whether the repository ignores the functions folder, so that no function in it has a history."""
@@ -147,7 +153,7 @@ class WorkTree:
         return git
 
 
-def _states(entries: Iterable[bytes]) -> Iterator[tuple[str, Literal["changed", "untracked", "unmerged"]]]:
+def _states(entries: Iterable[bytes]) -> Iterator[tuple[str, State]]:
     """Path and state of each entry of `status --porcelain=v2 -z --no-renames`."""
     for entry in entries:
         form, _, rest = entry.partition(b" ")
@@ -156,7 +162,9 @@ def _states(entries: Iterable[bytes]) -> Iterator[tuple[str, Literal["changed", 
         elif form == b"u":
             yield os.fsdecode(rest.split(b" ", 9)[-1]), "unmerged"
         elif form == b"1":
-            yield os.fsdecode(rest.split(b" ", 7)[-1]), "changed"
+            staged, on_disk = rest[:1], rest[1:2]
+            both = staged != b"." and on_disk != b"."
+            yield os.fsdecode(rest.split(b" ", 7)[-1]), "staged" if both else "changed"
 
 
 def _git_folder(folder: Path) -> Path | None:
