@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fnsync.errors import CommitRefused, FnsyncError, NotWritable, RepositoryBlocked, RepositoryBusy
+from fnsync.errors import CommitRefused, NotWritable, RepositoryBlocked, RepositoryBusy
 from fnsync.git import lock
 from fnsync.git.commit import Author, Made
 from fnsync.git.edit import Moved, TreeEditor
@@ -274,6 +274,54 @@ def test_a_hook_that_formats_leaves_a_clean_tree(editor: TreeEditor, project: Pr
     assert project.git("status", "--porcelain") == ""
 
 
+def test_what_a_hook_adds_to_the_commit_leaves_a_clean_tree(editor: TreeEditor, project: Project) -> None:
+    hook(project, "pre-commit", "echo made > 'functions/by hook.txt'; git add -A; git rm -q functions/other.py")
+
+    made = edit(editor, "functions/a.py", NEW)
+
+    assert made is not None
+    changed = project.git("show", "--format=", "--name-status", made.commit).splitlines()
+    assert changed == ["M\tfunctions/a.py", "A\tfunctions/by hook.txt", "D\tfunctions/other.py"]
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_hooks_do_not_get_the_servers_own_variables(
+    editor: TreeEditor, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FNSYNC_SECRET_KEY", "s3cret")
+    monkeypatch.setenv("SOMETHING", "else")
+    hook(project, "pre-commit", "env > env.txt")
+
+    edit(editor, "functions/a.py", NEW)
+
+    seen = (project.root / "env.txt").read_text()
+    assert "SOMETHING=else" in seen and "s3cret" not in seen and "FNSYNC_" not in seen
+
+
+def test_a_hook_that_does_not_end_is_ended_and_refuses(
+    editor: TreeEditor, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fnsync.git.commit.LIMIT_S", 0.5)
+    hook(project, "pre-commit", "exec sleep 600")
+
+    with pytest.raises(CommitRefused, match=r"git commit took longer than 0\.5 s"):
+        edit(editor, "functions/a.py", NEW)
+
+    assert (project.functions / "a.py").read_bytes() == OLD
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_a_filter_that_fails_refuses_and_leaves_everything_as_it_was(editor: TreeEditor, project: Project) -> None:
+    (project.root / ".gitattributes").write_text("*.py filter=broken\n")
+    project.git("config", "filter.broken.clean", "exit 3")
+    project.git("config", "filter.broken.required", "true")
+
+    with pytest.raises(CommitRefused, match="a filter of the repository fails"):
+        edit(editor, "functions/a.py", NEW)
+
+    assert (project.functions / "a.py").read_bytes() == OLD
+
+
 def test_a_hook_that_leaves_something_running_holds_nothing_up(editor: TreeEditor, project: Project) -> None:
     hook(project, "post-commit", "sleep 60 & echo $! > pid.txt")
     try:
@@ -298,7 +346,7 @@ def test_commits_are_signed_where_git_is_set_to(editor: TreeEditor, project: Pro
     assert project.git("log", "-1", "--format=%G?") == "G"
 
     key.unlink()
-    with pytest.raises(FnsyncError, match="key"):
+    with pytest.raises(CommitRefused, match="cannot be signed"):
         edit(editor, "functions/a.py", b"third\n")
     assert (project.functions / "a.py").read_bytes() == NEW
 
@@ -315,6 +363,10 @@ def test_line_ends_are_converted_as_git_is_set_to(editor: TreeEditor, project: P
     assert (project.functions / "b.py").read_bytes() == b"b = 1\r\n"
     assert project.git("status", "--porcelain") == ""
     assert edit(editor, "functions/b.py", b"b = 1\n") is None  # to git it is the same
+    assert (project.functions / "b.py").read_bytes() == b"b = 1\n"
+    assert project.git("status", "--porcelain") == ""
+    project.git("config", "core.safecrlf", "true")
+    assert edit(editor, "functions/b.py", b"b = 2\n") is not None
 
 
 # ---- who else is there -----------------------------------------------------------------------------------
@@ -576,6 +628,36 @@ def test_an_edit_that_was_killed_is_completed_at_the_next_start(
     assert editor.recover() == []
 
 
+KILLED_KEEPING = (
+    CRASH.partition("changes = (")[0]
+    + """
+with editor.locked():
+    editor.keep(["functions/a.py"], "Keep what was on disk")
+"""
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("since", [None, b"somebody = 'else'\n"])
+def test_work_that_was_to_be_kept_is_whole_after_a_kill(
+    editor: TreeEditor, project: Project, tmp_path: Path, step: str, since: bytes | None
+) -> None:
+    (project.functions / "a.py").write_bytes(b"mine = 1\n")
+    command = [sys.executable, "-c", KILLED_KEEPING, str(project.root), str(tmp_path / "journal"), step]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    if since is not None:
+        (project.functions / "a.py").write_bytes(since)
+
+    recovered = editor.recover()
+
+    assert all(found.problem is None for found in recovered), recovered
+    assert (project.functions / "a.py").read_bytes() == (since or b"mine = 1\n")
+    if since is None:
+        assert project.git("log", "-1", "--format=%s|%an") == "Keep what was on disk|Ada"
+    assert project.git("status", "--porcelain") == ("" if since is None else "M functions/a.py")
+    assert leftovers(project, tmp_path) == []
+
+
 def test_an_edit_that_was_killed_leaves_alone_what_somebody_changed_since(
     editor: TreeEditor, project: Project, tmp_path: Path
 ) -> None:
@@ -598,6 +680,22 @@ def test_an_edit_that_was_killed_leaves_alone_what_somebody_changed_since(
     assert [again.problem is not None for again in editor.recover()] == [True]
     shutil.rmtree(folder)
     assert editor.recover() == []
+
+
+def test_an_edit_that_was_killed_after_its_commit_is_kept_whatever_the_files_are_since(
+    editor: TreeEditor, project: Project, tmp_path: Path
+) -> None:
+    hook(project, "prepare-commit-msg", 'sed -i "1s/^/TICKET-1: /" "$1"')
+    subprocess.run([sys.executable, "-c", CRASH, str(project.root), str(tmp_path / "journal"), "committed"])
+    project.write("a.py", "somebody = 'else'\n")
+
+    [recovered] = editor.recover()
+
+    assert (recovered.outcome, recovered.problem) == ("kept", None)
+    assert project.git("log", "-1", "--format=%s") == "TICKET-1: Update a"
+    assert project.git("status", "--porcelain") == "M functions/a.py"
+    assert (project.functions / "a.py").read_text() == "somebody = 'else'\n"
+    assert leftovers(project, tmp_path) == []
 
 
 def test_a_hook_that_refuses_the_completion_leaves_the_old_files(

@@ -138,6 +138,60 @@ def test_an_edit_of_a_stale_version_is_refused_and_one_of_the_newest_is_not(read
     assert "a is not at" in by_header.json()["detail"]
 
 
+def test_what_is_shown_and_what_is_edited_are_compared_with_the_disk_not_with_the_last_look(ready: Server) -> None:
+    """Another branch is checked out between reading and writing, too late for anything to have noticed."""
+    project = ready.project
+    project.git("checkout", "--quiet", "-b", "side")
+    project.write("a.py", source("side"))
+    project.commit("side")
+    project.git("checkout", "--quiet", "main")
+    with ready.client() as client:
+        wait_for("main", lambda: say(client, "a") == "one")
+        seen = client.get(f"{API}/id/a")
+        assert seen.json()["version_id"] == project.git("rev-parse", "main")
+
+        project.git("checkout", "--quiet", "side")
+        by_tag = update(client, "a", "two", headers={"If-Match": seen.headers["etag"]})
+        by_version = update(client, "a", "two", version_id=seen.json()["version_id"])
+
+    assert [by_tag.status_code, by_version.status_code] == [409, 409]
+    assert project.git("log", "-1", "--format=%s") == "side"
+
+
+def test_no_version_is_shown_for_what_is_in_no_commit(ready: Server) -> None:
+    with ready.client() as client:
+        assert client.get(f"{API}/id/a").json()["version_id"] is not None
+        ready.project.write("a.py", source("not committed"))
+        wait_for("the new answer", lambda: say(client, "a") == "not committed")
+        shown = client.get(f"{API}/id/a")
+
+    assert shown.json()["version_id"] is None and shown.json()["content"] == source("not committed")
+
+
+@pytest.mark.parametrize("header", ['""', ""])
+def test_an_edit_based_on_nothing_is_refused(ready: Server, header: str) -> None:
+    with ready.client() as client:
+        assert update(client, "a", "two", headers={"If-Match": header}).status_code == 409
+        assert update(client, "a", "two", version_id="").status_code == 409
+
+
+def test_valves_and_switches_are_edited_on_what_was_seen(ready: Server) -> None:
+    head = "from pydantic import BaseModel\n\nclass Pipe:\n    class Valves(BaseModel):\n        x: int = 0\n"
+    body = head + "    valves = Valves()\n    def pipe(self, body):\n        pass\n"
+    with ready.client() as client:
+        made = client.post(f"{API}/create", json=form("v", "") | {"content": body})
+        first = client.get(f"{API}/id/v/valves").headers
+        assert first["etag"] == client.get(f"{API}/id/v").headers["etag"] == made.headers["etag"]
+
+        one = client.post(f"{API}/id/v/valves/update", json={"x": 1}, headers={"If-Match": first["etag"]})
+        two = client.post(f"{API}/id/v/valves/update", json={"x": 2}, headers={"If-Match": first["etag"]})
+        toggled = client.post(f"{API}/id/v/toggle", headers={"If-Match": first["etag"]})
+        three = client.post(f"{API}/id/v/toggle", headers={"If-Match": one.headers["etag"]})
+
+    assert [answer.status_code for answer in (one, two, toggled, three)] == [200, 409, 409, 200]
+    assert ready.project.git("log", "--format=%s").splitlines()[0] == "Activate v"
+
+
 def test_toggles_and_valves_make_no_other_version(ready: Server) -> None:
     with ready.client() as client:
         first = client.get(f"{API}/id/a").json()
@@ -177,6 +231,65 @@ def test_a_switch_works_although_settings_are_not_committed_and_keeps_them(ready
         "Admin|Deactivate a",
         "Ada|Keep what was on disk of a.yaml",
     ]
+
+
+def test_what_is_staged_only_is_not_lost(ready: Server) -> None:
+    project = ready.project
+    project.write("a.py", source("staged"))
+    project.git("add", "functions/a.py")
+    project.write("a.py", source("on disk"))
+    with ready.client() as client:
+        wait_for("the new answer", lambda: say(client, "a") == "on disk")
+        tag = client.get(f"{API}/id/a").headers["etag"]
+        refused = update(client, "a", "two", headers={"If-Match": tag})
+        assert refused.status_code == 409 and "what is staged of a.py" in refused.json()["detail"]
+        assert source("staged").strip() == project.git("show", ":functions/a.py")
+
+        project.git("add", "functions/a.py")
+        assert update(client, "a", "two", headers={"If-Match": tag}).status_code == 200
+    assert source("on disk").strip() == project.git("show", "HEAD~1:functions/a.py")
+    assert project.git("status", "--porcelain", "functions") == ""
+
+
+def test_what_git_does_not_take_is_not_edited(ready: Server) -> None:
+    (ready.project.root / ".gitignore").write_text("/functions/*.yaml\n")
+    with ready.client() as client:
+        answer = client.post(f"{API}/id/a/toggle")
+
+    assert (answer.status_code, answer.json()["hint"][:18]) == (409, "take the rule away")
+    assert "functions/a.yaml is ignored by .gitignore:1" in answer.json()["detail"]
+    assert not (ready.project.functions / "a.yaml").exists()
+
+
+def test_no_edit_goes_through_a_link(ready: Server) -> None:
+    """Neither of a file that lies elsewhere, nor in a folder; a link can be removed."""
+    project = ready.project
+    (project.root / "lib").mkdir()
+    for path in ("lib/shared.py", "lib/main.py"):
+        (project.root / path).write_text(source("shared"))
+    (project.functions / "linked.py").symlink_to("a.py")
+    (project.functions / "folder").symlink_to("../lib")
+    project.git("add", ".")
+    project.commit("links")
+    with ready.client() as client:
+        wait_for("the link", lambda: ready.function("linked"))
+        answers = [update(client, "linked", "two"), client.post(f"{API}/id/linked/toggle")]
+        assert [answer.status_code for answer in answers] == [409, 200], [answer.text for answer in answers]
+        assert "linked.py is a link to a.py" in answers[0].json()["detail"]
+        assert client.delete(f"{API}/id/linked/delete").status_code == 200
+        assert say(client, "a") == "one"
+        assert update(client, "folder", "two").status_code == 404  # links to folders are no functions
+
+    assert not (project.functions / "linked.py").is_symlink()
+    assert (project.root / "lib/main.py").read_text() == source("shared")
+    assert project.git("status", "--porcelain", "functions") == ""
+
+
+def test_the_functions_folder_outlives_its_last_function(ready: Server) -> None:
+    with ready.client() as client:
+        assert client.delete("/api/functions/a").json() is True
+        assert ready.project.functions.is_dir()
+        create(client, "b")
 
 
 def test_other_peoples_changes_stay_as_they_are(ready: Server) -> None:

@@ -56,7 +56,9 @@ _LAST = (
     *("--no-ext-diff", "--no-show-signature", "--format=%H %ct %P"),
 )
 #: How git's words begin when it cannot sign.
-_SIGNING = re.compile(r"gpg failed|failed to sign|cannot run gpg|cannot run ssh-keygen|user\.signingkey", re.IGNORECASE)
+_SIGNING = re.compile(
+    r"gpg failed|failed to sign|cannot run gpg|cannot run ssh-keygen|private key|user\.signingkey", re.IGNORECASE
+)
 #: A merge, a rebase and the like never get here; these decide whether a commit can be refused by the project itself.
 _HOOKS = ("pre-commit", "prepare-commit-msg", "commit-msg")
 #: Who commits where git's configuration names nobody.
@@ -109,6 +111,14 @@ def commit(worktree: WorkTree, paths: Collection[str], author: Author | None, me
     raise _head_moved(worktree)
 
 
+def made_after(worktree: WorkTree, base: CommitId | None, message: str) -> Made | None:
+    """The commit with that message that was made on `base`, if it is the last one. Raises RepositoryError."""
+    if worktree.head() in (None, base):
+        return None
+    made = _head(worktree)
+    return made if made.parent == base and _says(worktree, made, message.strip().partition("\n")[0]) else None
+
+
 def settle(worktree: WorkTree, paths: Collection[str], made: Made) -> None:
     """What a commit asks for once it is made: the index in step, and a ref where no branch leads to it."""
     renew_index(worktree, paths, b"".join(entry for path, entry in made.entries.items() if path not in paths))
@@ -132,8 +142,9 @@ def renew_index(worktree: WorkTree, paths: Collection[str], others: bytes = b"")
 
 def remove_leftovers(worktree: WorkTree) -> None:
     """Remove what a crash left in git's folder; under the lock."""
-    for path in worktree.git_folder.glob(f"{PREFIX}*.index*"):
-        path.unlink(missing_ok=True)
+    for pattern in (f"{PREFIX}*.index*", f"{PREFIX}*.old"):
+        for path in worktree.git_folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -156,7 +167,8 @@ def _index_of(worktree: WorkTree, base: CommitId | None) -> Iterator[Path]:
                 if current.exists():
                     shutil.copyfile(current, index)
             variables = {"GIT_INDEX_FILE": str(index)}
-            command.run(worktree.root, "read-tree", "--reset", base, variables=variables)
+            line = (*_NOT_SAFE, "read-tree", "--reset", base)
+            _check(worktree, line, command.attempt(worktree.root, *line, variables=variables))
         yield index
 
 
@@ -165,6 +177,13 @@ def _update(worktree: WorkTree, paths: Collection[str], variables: Mapping[str, 
     named = b"".join(os.fsencode(path) + b"\0" for path in paths)
     line = (*_DURABLE, *_NOT_SAFE, "update-index", "--add", "--remove", "-z", "--stdin")
     done = command.attempt(worktree.root, *line, stdin=named, variables=variables)
+    if "as both a file and as a directory" in done.said:
+        raise OutOfGit(f"git cannot hold the file: {done.said}", hint="what is in a submodule is committed there")
+    _check(worktree, line, done)
+
+
+def _check(worktree: WorkTree, line: tuple[str, ...], done: command.Done) -> None:
+    """Raise CommitRefused, RepositoryError or NotWritable unless it ended well."""
     if done.code == 0:
         return
     if "external filter" in done.said:
@@ -172,8 +191,6 @@ def _update(worktree: WorkTree, paths: Collection[str], variables: Mapping[str, 
             f"a filter of the repository fails: {done.said}",
             hint="see `git check-attr filter -- <file>` and `git config --get-regexp filter`, as the server's user",
         )
-    if "as both a file and as a directory" in done.said:
-        raise OutOfGit(f"git cannot hold the file: {done.said}", hint="what is in a submodule is committed there")
     raise command.failure(worktree.root, line, done)
 
 
@@ -251,10 +268,15 @@ def _head(worktree: WorkTree) -> Made:
     return Made(CommitId(commit), CommitId(parents[0]) if parents else None, int(at), entries)
 
 
+def _says(worktree: WorkTree, made: Made, message: str) -> bool:
+    """Whether a commit's message has this in it; hooks may have added to it."""
+    _, found = command.run(worktree.root, "log", "-1", "--no-show-signature", "--format=%B", made.commit)
+    return message.encode(errors="replace") in found
+
+
 def _take_back(worktree: WorkTree, made: Made, message: str) -> None:
     """HEAD moved, without the lock, while we committed: our commit would undo that. Take it off again."""
-    _, found = command.run(worktree.root, "log", "-1", "--no-show-signature", "--format=%B", made.commit)
-    if made.parent is None or message.strip() not in found.decode(errors="replace"):
+    if made.parent is None or not _says(worktree, made, message.strip()):
         raise _head_moved(worktree)
     command.run(worktree.root, "update-ref", "-m", "fnsync: HEAD had moved", "HEAD", made.parent, made.commit)
 

@@ -18,13 +18,13 @@ import os
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fnsync.errors import Conflict, FnsyncError, RepositoryBlocked
 from fnsync.git import command, lock
 from fnsync.git.admission import admit
-from fnsync.git.commit import Made, commit, remove_leftovers, renew_index, settle
+from fnsync.git.commit import PREFIX, Made, commit, made_after, remove_leftovers, renew_index, settle
 from fnsync.git.journal import Change, Intent, Journal, sync_folder
 from fnsync.git.lock import writing
 from fnsync.git.worktree import WorkTree
@@ -84,7 +84,7 @@ class TreeEditor:
         everything is as it was.
         """
         self.check(intent)
-        self._journal.begin(intent)
+        self._journal.begin(replace(intent, base=self.worktree.head()))
         self._on_step("begun")
         try:
             made = self._write_and_commit(intent)
@@ -132,7 +132,7 @@ class TreeEditor:
         self._journal.end(intent.id)
 
     def _write_and_commit(self, intent: Intent) -> Made | None:
-        files = [_File(self._file(change), change) for change in intent.changes]
+        files = self._files(intent)
         try:
             with writing(self.worktree.root):
                 for file in files:
@@ -169,6 +169,10 @@ class TreeEditor:
     def _recover(self, intent: Intent) -> Recovered:
         for change in intent.changes:
             _remove_temporary(self._file(change).parent)
+        made = made_after(self.worktree, intent.base, intent.message)
+        if made is not None:
+            self._settle_made(intent, made)
+            return Recovered(intent.message, intent.paths, "kept")
         foreign = [change.path for change in intent.changes if not self._is_known(change)]
         if foreign and not intent.changes_files:
             self._journal.end(intent.id)
@@ -178,11 +182,22 @@ class TreeEditor:
         renew_index(self.worktree, intent.paths)
         resumed = tuple(Change(c.path, _content(self._file(c)), c.after) for c in intent.changes)
         try:
-            made = self._write_and_commit(Intent(resumed, intent.message, intent.author, intent.id))
+            made = self._write_and_commit(replace(intent, changes=resumed))
         except FnsyncError as exc:
             return Recovered(intent.message, intent.paths, "unfinished", f"{exc.message}; the next start tries again")
         self._end(intent, made)
         return Recovered(intent.message, intent.paths, "completed" if made else "kept")
+
+    def _settle_made(self, intent: Intent, made: Made) -> None:
+        """The commit was made. What is on disk may be somebody's since then, so the index is as the commit has it."""
+        settle(self.worktree, (), made)
+        functions = self.worktree.root / self.worktree.prefix
+        for file in self._files(intent):
+            file.clean(functions)
+        self._journal.end(intent.id)
+
+    def _files(self, intent: Intent) -> list[_File]:
+        return [_File(self._file(change), change, self.worktree.git_folder) for change in intent.changes]
 
     def _is_known(self, change: Change) -> bool:
         return _content(self._file(change)) in (change.before, change.after)
@@ -198,14 +213,19 @@ def _given_up(message: str, paths: tuple[str, ...], folder: Path, foreign: Itera
 
 
 class _File:
-    """One file under way: new content beside it, put in its place, the old one kept until all is done."""
+    """One file under way: new content beside it, put in its place, the old one kept until all is done.
 
-    def __init__(self, target: Path, change: Change) -> None:
+    It is kept in git's folder, where a hook that adds all files does not find it; beside, if that is on another disk.
+    """
+
+    def __init__(self, target: Path, change: Change, git_folder: Path) -> None:
         self._target = target
         self._change = change
         token = secrets.token_hex(8)
         self._fresh = target.with_name(f"{TEMPORARY}{token}.new")
-        self._old = target.with_name(f"{TEMPORARY}{token}.old")
+        self._old = git_folder / f"{PREFIX}{token}.old"
+        if change.before is not None and git_folder.stat().st_dev != target.parent.stat().st_dev:
+            self._old = target.with_name(f"{TEMPORARY}{token}.old")
         self._is_put = False
         #: Folders that were made for it, the innermost first.
         self._made: list[Path] = []

@@ -18,6 +18,7 @@ import msgspec
 
 from fnsync.git.commit import Author
 from fnsync.git.lock import writing
+from fnsync.model import CommitId
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Intent:
     changes: tuple[Change, ...]
     message: str
     author: Author | None = None
+    #: HEAD when it began.
+    base: CommitId | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
