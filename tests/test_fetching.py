@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from fnsync.edits.fetching import name_of, raw_address
+from fnsync.edits.fetching import fetch, name_of, raw_address
 from fnsync.errors import Invalid
 
 
@@ -53,3 +55,22 @@ def test_other_addresses_are_refused(url: str) -> None:
 )
 def test_a_function_is_called_as_its_file_or_folder(url: str, name: str | None) -> None:
     assert name_of(url) == name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://xn--a/x.py",
+        "http://xn--/x.py",
+        "http://xn--ls8h-/x.py",
+        "http://ex..ample/x.py",
+        "http://.example/x.py",
+        f"http://{'a' * 64}.example/x.py",
+        f"http://{'ü' * 80}.example/x.py",
+        "http://a\u200d/x.py",
+        "http://127.0.0.1/\ud800.py",
+    ],
+)
+def test_a_host_that_can_have_no_such_name_is_told(url: str) -> None:
+    with pytest.raises(Invalid, match="cannot be fetched"):
+        asyncio.run(fetch(url, 1000))

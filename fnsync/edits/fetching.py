@@ -62,7 +62,8 @@ async def fetch(url: str, limit_bytes: int) -> Fetched:
             final = str(response.url)
     except (TimeoutError, httpx.TimeoutException) as exc:
         raise TimeLimit(f"{_shown(raw)} did not answer within {LIMIT_S:g} s") from exc
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+    # What is no valid name of a host, or of a file, is told by whatever encodes it.
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
         raise Invalid(f"{_shown(raw)} cannot be fetched: {exc or type(exc).__name__}", param="url") from exc
     if not data.strip():
         raise Invalid("No data received from the URL", param="url")
