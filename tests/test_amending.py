@@ -146,3 +146,32 @@ def test_a_value_that_no_settings_file_can_hold_is_refused(value: Any) -> None:
 
     with pytest.raises(Invalid):
         amended(HAND_MADE, {"valves": {"x": nested}}, "f.yaml")
+
+
+LONG = 256 * 1024
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"name": "x" * (LONG - 2)}, "name"),
+        ({"name": "x" * 100_000_000}, "name"),
+        ({"name": "a", "meta": {"short": "b", "description": "x " * LONG}}, "meta.description"),
+        ({"valves": {"a": "b", "long": ["x" * 1000] * 300}}, "valves.long"),
+        ({"valves": {"x" * LONG: "a"}}, "valves.xxx"),
+        ({"valves": {"a": "é" * (LONG // 2)}}, "valves.a"),
+        ({"valves": {"a": "\x01" * (LONG // 2)}}, "valves.a"),
+    ],
+)
+def test_what_would_be_too_long_to_be_read_back_is_refused_by_its_name(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        amended("active: true\n", changes, "f.yaml")
+
+    assert str(caught.value).startswith(named) and len(str(caught.value)) < 200
+    assert "f.yaml would be larger than 262,144 bytes" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [{"env": 5}, {"env": ""}, {"env": None}, {"secret": 5}, {"secret": []}])
+def test_a_reference_to_what_is_no_name_is_refused(value: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match=f"valves.a.{next(iter(value))}: expected"):
+        amended("active: true\n", {"valves": {"a": value}}, "f.yaml")

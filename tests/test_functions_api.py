@@ -95,7 +95,31 @@ def test_an_admin_sees_the_traceback_of_a_source_that_does_not_load(client: http
     assert [f"{fn}.py" in line for line in answer.json()["traceback"]] == [True, True]
 
 
+def test_an_address_whose_host_is_no_name_is_refused(client: httpx.Client) -> None:
+    answer = client.post(f"{API}/load/url", json={"url": "http://xn--a/x.py"})
+
+    assert answer.status_code == 400 and "http://xn--a/x.py cannot be fetched" in answer.json()["detail"]
+
+
 # ---- name and meta ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [256 * 1024 - 2, 300_000])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_name_or_meta_that_no_settings_file_can_hold_is_refused_by_its_name(
+    client: httpx.Client, fn: str, method: str, size: int
+) -> None:
+    if method == "PUT":
+        client.post(API, json=form(fn))
+    at = API if method == "POST" else f"{API}/{fn}"
+
+    for field, more in (
+        ("name", {"name": "x" * size}),
+        ("meta.description", {"meta": {"description": "x" * size}}),
+        ("meta.tags", {"meta": {"tags": ["x" * size]}}),
+    ):
+        answer = client.request(method, at, json={**form(fn), **more})
+        assert answer.status_code == 400 and answer.json()["detail"].startswith(f"{field}: too long")
 
 
 def test_name_and_meta_are_written_only_where_the_frontmatter_says_otherwise(

@@ -36,6 +36,7 @@ class Pipe:
         shown: str = Field(default="", json_schema_extra={"input": {"type": "password"}})
         inner: Inner = Inner()
         max_tokens: int = 5
+        extra: dict = {}
         mode: str = Field(default="a", json_schema_extra={"input": {"options": "modes"}})
 
         @classmethod
@@ -219,6 +220,14 @@ def test_references_to_the_environment_survive_what_does_not_name_them(tuned: Se
     assert missing.status_code == 400 and "NOT_THERE" in missing.json()["detail"]
     ours = set_valves(client, "tuned", {"api_key": {"env": "FNSYNC_ADMIN_TOKEN"}})
     assert ours.status_code == 400
+
+
+@pytest.mark.parametrize("value", [{"env": 5}, {"env": ""}, {"env": None}, {"secret": []}])
+def test_a_reference_to_what_is_no_name_is_refused(client: httpx.Client, value: dict[str, Any]) -> None:
+    answer = set_valves(client, "tuned", {"extra": value})
+
+    assert answer.status_code == 400 and "extra" in answer.json()["detail"]
+    assert valves(client, "tuned") == {}
 
 
 # ---- what fits -------------------------------------------------------------------------------------------

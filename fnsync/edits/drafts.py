@@ -13,7 +13,7 @@ from fnsync.model import Frontmatter, FunctionId, Settings, Unit
 from fnsync.places import own_folder, settings_of
 from fnsync.source import discovery, files, frontmatter, settings
 from fnsync.source.decoding import decode
-from fnsync.source.reading import SETTINGS_BYTES, SOURCE_BYTES, TOTAL_BYTES
+from fnsync.source.reading import SOURCE_BYTES, TOTAL_BYTES
 
 _T = TypeVar("_T")
 
@@ -237,8 +237,6 @@ class Drafting:
 
         text = self._text(path)
         made = _no_good(lambda: amended(text, changes, path)).encode()
-        if len(made) > SETTINGS_BYTES:
-            raise Invalid(f"the settings file would be larger than {SETTINGS_BYTES:,} bytes")
         if made != text.encode():
             self._put(path, made or None)
             self._carried.add(path)

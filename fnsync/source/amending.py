@@ -17,9 +17,12 @@ from fnsync import yamltext
 from fnsync.errors import Invalid, SourceError
 from fnsync.model import REFERENCES, Problem
 from fnsync.source import settings
+from fnsync.source.reading import SETTINGS_BYTES
 
 #: Settings that are mappings of names of the function's own; they change name by name.
 _BY_NAME = frozenset({"valves", "meta"})
+#: How much of the name of a valve is told.
+_SHOWN_CHARACTERS = 60
 #: Long lines stay long.
 _WIDTH = 1_000_000
 #: Texts that are written without quotes, unless they read as something else.
@@ -49,6 +52,7 @@ def amended(text: str, changes: Mapping[str, Any], path: str) -> str:
     """
     settings.parse(text, path)
     _check_depth(changes, yamltext.MAX_DEPTH)
+    _check_size(changes, path, sum(_bytes(value) for value in changes.values()))
     plain = _plain(text)
     wanted = {key: value for key, value in {**plain, **changes}.items() if value is not None and value != {}}
     if wanted == {key: value for key, value in plain.items() if value is not None and value != {}}:
@@ -57,6 +61,7 @@ def amended(text: str, changes: Mapping[str, Any], path: str) -> str:
     made = _written(body, wanted, path)
     if "\r\n" in body:
         made = made.replace("\r\n", "\n").replace("\n", "\r\n")
+    _check_size(changes, path, _bytes(made))
     try:
         told = _plain(made)
     except yamltext.YamlError as exc:
@@ -65,7 +70,10 @@ def amended(text: str, changes: Mapping[str, Any], path: str) -> str:
         hint = "change it by hand"
         message = "the file cannot be changed without changing other values in it"
         raise SourceError(Problem("settings", message, path, hint=hint))
-    settings.parse(made, path)
+    try:
+        settings.parse(made, path)
+    except SourceError as exc:  # the file was good before
+        raise Invalid(exc.problem.message, hint=exc.problem.hint) from exc
     return ("\ufeff" if text.startswith("\ufeff") else "") + made
 
 
@@ -76,6 +84,31 @@ def _check_depth(value: Any, left: int) -> None:
     if isinstance(value, Mapping | list | tuple):
         for item in value.values() if isinstance(value, Mapping) else value:
             _check_depth(item, left - 1)
+
+
+def _check_size(changes: Mapping[str, Any], path: str, size: int) -> None:
+    """Raise Invalid, which names the longest of the changes, for more than is read back."""
+    if size > SETTINGS_BYTES:
+        fields = dict(_fields(changes))
+        longest = max(fields, key=lambda field: _bytes(fields[field]))
+        raise Invalid(f"{longest}: too long; {path} would be larger than {SETTINGS_BYTES:,} bytes")
+
+
+def _fields(changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in changes.items():
+        if key in _BY_NAME and isinstance(value, Mapping) and value:
+            yield from ((f"{key}.{name[:_SHOWN_CHARACTERS]}", {name: item}) for name, item in value.items())
+        else:
+            yield key, value
+
+
+def _bytes(value: Any) -> int:
+    """How much of a file the texts of a value take at least."""
+    if isinstance(value, str):
+        return len(value.encode(errors="surrogatepass"))
+    if isinstance(value, Mapping):
+        return sum(_bytes(name) + _bytes(item) for name, item in value.items())
+    return sum(map(_bytes, value)) if isinstance(value, list | tuple) else 0
 
 
 def _plain(text: str) -> dict[str, Any]:
@@ -179,5 +212,8 @@ def _reads_as_itself(text: str) -> bool:
     """Whether a text needs no quotes, in a line of its own or within brackets."""
     if not _PLAIN.fullmatch(text):
         return False
-    value = yamltext.load(f"- {text}\n")
+    try:
+        value = yamltext.load(f"- {text}\n")
+    except yamltext.YamlError:  # longer than is read
+        return False
     return value is not None and value.plain() == [text]
