@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fnsync.errors import SourceError
 from fnsync.model import Inspection, Kind
 from fnsync.source import inspection
+from fnsync.source.valves import is_secret_name
 
 NONE: frozenset[str] = frozenset()
 
@@ -203,6 +204,8 @@ def test_no_valves_and_empty_valves_differ() -> None:
         ("use_api_key: bool = True", False),
         ("max_token: int | None = None", False),
         ("secretary: str", False),
+        ("dbpassword: str", True),
+        ("token_limit: int = 5", False),
     ],
 )
 def test_secret_fields(field: str, secret: bool) -> None:
@@ -210,6 +213,58 @@ def test_secret_fields(field: str, secret: bool) -> None:
 
     assert found.valves is not None
     assert found.valves[0].secret is secret
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("api_key", "auth_token", "access_token", "access_tokens", "secret_key", "client_secret", "private_key"),
+        *("db_password", "db_pwd", "pass_code", "pass_phrase", "refresh_token", "ssh_key", "master_key", "bot_token"),
+        *("authorization", "credentials", "credential", "pwd", "passwd", "secrets", "keys", "key", "creds"),
+    ],
+)
+def test_secret_names_in_all_spellings(word: str) -> None:
+    parts = word.split("_")
+    camel = parts[0] + "".join(part.title() for part in parts[1:])
+    for name in (word, word.upper(), camel, camel[0].upper() + camel[1:], word.replace("_", "-"), f"openai_{word}"):
+        assert is_secret_name(name), name
+    together = "".join(parts)
+    for name in (together, together.upper(), together.title(), f"{together}_2", f"my_{together}"):
+        assert is_secret_name(name), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("primary_key", "proxy-authorization", "X-Api-Key", "x-amz-security-token", "DBPassword", "APIKeys"),
+        *("openaiapikey", "slacktoken", "rootpwd", "GOOGLE_APPLICATION_CREDENTIALS"),
+    ],
+)
+def test_more_secret_names(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("max_tokens", "maxTokens", "maxtokens", "total_tokens", "tokens", "token_limit", "tokenLimit", "token_count"),
+        *(
+            "password_length",
+            "keyboard",
+            "monkey",
+            "turkey",
+            "hockey",
+            "keyed",
+            "tokenizer",
+            "tokenize",
+            "tokenization",
+        ),
+        *("passthrough", "pass_through", "passage", "compass", "bypass", "author", "authority", "authors", "auth_mode"),
+        *("secretary", "accredited", "sacred_text", "", "_", "7", "ключ"),
+    ],
+)
+def test_names_of_no_secret(name: str) -> None:
+    assert not is_secret_name(name)
 
 
 def test_imports_with_their_origin() -> None:

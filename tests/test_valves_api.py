@@ -37,6 +37,7 @@ class Pipe:
         inner: Inner = Inner()
         max_tokens: int = 5
         extra: dict = {}
+        items: list = []
         mode: str = Field(default="a", json_schema_extra={"input": {"options": "modes"}})
 
         @classmethod
@@ -200,6 +201,144 @@ def test_what_was_sent_encrypted_is_never_written_in_clear(tuned: Server, client
     assert seen(client, "tuned")["mode"] == "s3cret-mode"
 
 
+ALIASED = """
+import json
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, SecretStr
+from pydantic.alias_generators import to_camel
+
+
+class Inner(BaseModel):
+    password: str = Field(default="", alias="way")
+
+
+class Generated(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+    some_password: str = ""
+
+
+class Base(BaseModel):  # what it declares is told by loading alone
+    model_config = ConfigDict(populate_by_name=True)
+
+
+def declare(name, kind, default, **more):
+    global Base
+    Base = type(Base)(name, (Base,), {"__annotations__": {name: kind}, name: Field(default=default, **more)})
+
+
+declare("upstream", SecretStr, SecretStr(""), alias="up")
+
+
+class Pipe:
+    class Valves(Base):
+        password: str = Field(default="", alias="login")
+        hidden: SecretStr = Field(default=SecretStr(""), validation_alias=AliasChoices("first", "second"))
+        token: str = Field(default="", validation_alias="taken", serialization_alias="given")
+        pin: str = Field(default="", alias="number", json_schema_extra={"input": {"type": "password"}})
+        apiKey: str = Field(default="", validation_alias=AliasPath("deep", "down"))
+        inner: Inner = Inner()
+        many: list[dict[str, Generated]] = []
+        plain: str = Field(default="", alias="simple")
+        token_age: int = Field(default=0, alias="age")
+
+    def __init__(self):
+        self.valves = self.Valves()
+
+    def pipe(self, body):
+        values = self.valves.model_dump(mode="json")
+        values["hidden"] = self.valves.hidden.get_secret_value()
+        values["upstream"] = self.valves.upstream.get_secret_value()
+        return json.dumps(values)
+"""
+
+
+#: What is posted, and the field that gets it. By their own names fields are read only where the class says so.
+BY_ALIAS = [
+    ({"login": "s3cret"}, "password"),
+    ({"number": "s3cret"}, "pin"),
+    ({"up": "s3cret"}, "upstream"),
+    ({"inner": {"way": "s3cret"}}, "inner"),
+    ({"many": [{"a": {"somePassword": "s3cret"}}]}, "many"),
+]
+BY_NAME = [
+    *(({name: "s3cret"}, name) for name in ("password", "pin", "upstream", "hidden", "token", "apiKey")),
+    ({"first": "s3cret"}, "hidden"),
+    ({"second": "s3cret"}, "hidden"),
+    ({"taken": "s3cret"}, "token"),
+    ({"deep": {"down": "s3cret"}}, "apiKey"),
+]
+
+
+@pytest.mark.parametrize(("by_name", "cases"), [(True, BY_ALIAS + BY_NAME), (False, BY_ALIAS)])
+@pytest.mark.parametrize("way", ["posted", "imported"])
+def test_a_secret_of_another_name_is_encrypted(
+    tuned: Server, client: httpx.Client, way: str, by_name: bool, cases: list[tuple[dict[str, Any], str]]
+) -> None:
+    source = ALIASED.replace("populate_by_name=True", f"populate_by_name={by_name}")
+    made = {"id": "aliased", "name": "aliased", "content": source, "meta": {}, "is_active": True}
+    client.post(f"{API}/import", json={"functions": [made]})
+    for posted, field in cases:
+        if way == "posted":
+            assert set_valves(client, "aliased", posted).status_code == 200
+        else:
+            answer = client.post(f"{API}/import", json={"functions": [{**made, "valves": posted}], "replace": True})
+            assert answer.json()["outcomes"][0]["outcome"] == "updated", answer.text
+
+        stored = (tuned.project.functions / "aliased.yaml").read_text()
+        assert "s3cret" not in stored and "secret: " in stored, posted
+        assert "s3cret" in json.dumps(valves(client, "aliased")), posted
+        assert "s3cret" in json.dumps(seen(client, "aliased")[field]), posted
+
+
+def test_other_names_make_no_secret_of_what_is_none(tuned: Server, client: httpx.Client) -> None:
+    client.post(f"{API}/create", json={"id": "aliased", "name": "aliased", "content": ALIASED, "meta": {}})
+
+    set_valves(client, "aliased", {"simple": "a", "age": 5})
+
+    assert yaml.safe_load((tuned.project.functions / "aliased.yaml").read_text())["valves"] == {
+        "plain": "a",
+        "token_age": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"Authorization": "Bearer s3cret"},
+        {"accept": "text/html", "X-Api-Key": "s3cret"},
+        {"a": [{"b": {"clientSecret": "s3cret", "c": 1}}]},
+        [{"name": "x"}, {"name": "y", "dbpassword": "s3cret"}],
+        {"tokens": {"bot_token": {"value": "s3cret"}}},
+        {"a": {"secret": "s3cret"}},
+        {"credentials": {"env": "s3cret"}},
+    ],
+)
+def test_a_secret_inside_a_value_is_encrypted(tuned: Server, client: httpx.Client, value: Any) -> None:
+    field = "extra" if isinstance(value, dict) else "items"
+    assert set_valves(client, "tuned", {field: value}).json() == {field: value}
+    assert valves(client, "tuned") == {field: value}
+    assert seen(client, "tuned")[field] == value
+    before = (tuned.project.functions / "tuned.yaml").read_text()
+    assert set_valves(client, "tuned", {field: value, "retries": 3}).status_code == 200
+    row = client.get(f"{API}/export", params={"include_valves": True}).json()[0]
+    assert row["valves"] == {"retries": 3, field: value}
+    client.post(f"{API}/import", json={"functions": [{**row, "id": "again"}]})
+    assert valves(client, "again") == row["valves"]
+
+    for name in ("tuned", "again"):
+        text = (tuned.project.functions / f"{name}.yaml").read_text()
+        assert "s3cret" not in text and yaml.safe_load(text)["valves"][field].keys() == {"secret"}
+    after = (tuned.project.functions / "tuned.yaml").read_text()
+    assert yaml.safe_load(before)["valves"][field] == yaml.safe_load(after)["valves"][field]
+
+
+@pytest.mark.parametrize("value", [{"max_tokens": 5, "use_token": True, "a": {"env": "DEEPL"}}, {"a": [{"b": "c"}]}])
+def test_a_value_without_secrets_stands_in_clear(tuned: Server, client: httpx.Client, value: Any) -> None:
+    assert set_valves(client, "tuned", {"extra": value}).json() == {"extra": value}
+
+    assert yaml.safe_load((tuned.project.functions / "tuned.yaml").read_text())["valves"] == {"extra": value}
+    assert seen(client, "tuned")["extra"] == value
+
+
 # ---- references ------------------------------------------------------------------------------------------
 
 
@@ -222,7 +361,7 @@ def test_references_to_the_environment_survive_what_does_not_name_them(tuned: Se
     assert ours.status_code == 400
 
 
-@pytest.mark.parametrize("value", [{"env": 5}, {"env": ""}, {"env": None}, {"secret": []}])
+@pytest.mark.parametrize("value", [{"env": 5}, {"env": ""}, {"env": None}, {"secret": 5}])
 def test_a_reference_to_what_is_no_name_is_refused(client: httpx.Client, value: dict[str, Any]) -> None:
     answer = set_valves(client, "tuned", {"extra": value})
 

@@ -35,6 +35,8 @@ class Candidate:
     #: Of its class for valves; None: it has none, or nobody could tell.
     schema: Mapping[str, Any] | None = None
     inspection: Inspection = field(default_factory=Inspection)
+    #: Other names of its valves, as in `Checked.names`.
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -73,7 +75,7 @@ class Candidate:
         the same, also those that the class does not know any more."""
         given = _given(self.entry)
         plain = {name: value for name, value in given.items() if reference_of(value) is None}
-        is_secret = valves.secret_test(self.schema, self.inspection)
+        is_secret = valves.secret_test(self.schema, self.inspection, self.names)
         kept = valves.to_store(plain, given, stored, is_secret, manager.vault)
         return {name: kept.get(name, value) for name, value in given.items()}
 
@@ -118,7 +120,7 @@ async def _candidate(manager: Manager, named: Named, keep_valves: bool) -> Candi
             raise InvalidValves(trial.wrong, about="the values stored here do not fit")
         given = _given(named.entry)
         if given and made.schema is not None and inspected.candidate is not None:
-            await manager.checked_valves(inspected.candidate, given)
+            made = replace(made, names=(await manager.checked_valves(inspected.candidate, given)).names)
         return made
     except Draining:
         raise

@@ -26,6 +26,7 @@ from fnsync.model import FunctionId, FunctionRow, LiveFunction, Unit, User
 from fnsync.plan import Standing
 from fnsync.reconcile import Reconciler
 from fnsync.runtime.executor import Executor
+from fnsync.runtime.wire import Checked
 from fnsync.store.index import Index
 from fnsync.uservalves import UserValves
 from fnsync.vault import Vault
@@ -186,19 +187,19 @@ class Manager:
         unit = self.standing(id).unit
         wanted = valves.asked(posted, unit.settings.valves, may_refer=terms.author.is_admin)
         checked = await self.checked_valves(function, wanted)
-        is_secret = valves.secret_test(manifest.valves_schema, unit.inspection)
+        is_secret = valves.secret_test(manifest.valves_schema, unit.inspection, checked.names)
 
         def change(drafting: Drafting, unit: Unit) -> None:
             stored = drafting.settings(unit).valves
             again = valves.asked(posted, stored, may_refer=True)
-            drafting.set_valves(unit, valves.to_store(checked, again, stored, is_secret, self.vault))
+            drafting.set_valves(unit, valves.to_store(checked.values, again, stored, is_secret, self.vault))
 
         written = await self._edit(id, terms, change, "Set the valves of {id}")
         return written, self.valves(id)
 
-    async def checked_valves(self, function: LiveFunction, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    async def checked_valves(self, function: LiveFunction, wanted: Mapping[str, Any]) -> Checked:
         """What the function's class makes of values, references among them. Raises InvalidValves, NotFound."""
-        return await self._executor.check_valves(function, "valves", self._resolved(function, wanted))
+        return await self._executor.checked_valves(function, "valves", self._resolved(function, wanted))
 
     def _resolved(self, function: LiveFunction, wanted: Mapping[str, Any]) -> dict[str, Any]:
         asked = replace(function, settings=replace(function.settings, valves=wanted))

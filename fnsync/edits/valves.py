@@ -1,12 +1,13 @@
 """The stored form of valves: what of a client's values is kept as a reference, what is encrypted, what stands in clear.
 
 Values are JSON's. In a settings file a value is plain, `{env: NAME}` (taken from the server's environment) or
-`{secret: TEXT}` (encrypted).
+`{secret: TEXT}` (encrypted). These are the whole of a valve's value: a value that has a secret somewhere inside is
+encrypted as a whole, and whatever looks like a reference further in is a value like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fnsync.errors import Unauthorized
@@ -18,6 +19,11 @@ from fnsync.vault import Undecipherable, Vault
 MOST_DEPTH = 8
 #: Types of JSON schema that hold no secret, whatever a field is called.
 _HARMLESS = frozenset({"boolean", "integer", "number", "null"})
+#: Types of JSON values that may hold one.
+_MAY_HOLD = (str, Mapping, list)
+
+#: Tells by a valve's name and value whether it is to be encrypted.
+SecretTest = Callable[[str, Any], bool]
 
 
 def shown(stored: Mapping[str, Any], vault: Vault) -> dict[str, Any]:
@@ -40,7 +46,7 @@ def to_store(
     checked: Mapping[str, Any],
     wanted: Mapping[str, Any],
     stored: Mapping[str, Any],
-    is_secret: Callable[[str], bool],
+    is_secret: SecretTest,
     vault: Vault,
 ) -> dict[str, Any]:
     """The stored form of values that the function's own class has checked, in its order.
@@ -55,25 +61,48 @@ def to_store(
             made[name] = wanted[name]
         elif before is not None and _is_same(before, value, vault):
             made[name] = before
-        elif is_secret(name) or _is_encrypted(wanted.get(name)):
+        elif is_secret(name, value) or _is_encrypted(wanted.get(name)):
             made[name] = {"secret": vault.encrypt(value)}
         else:
             made[name] = value
     return made
 
 
-def secret_test(schema: Mapping[str, Any] | None, inspection: Inspection) -> Callable[[str], bool]:
-    """Tells of a field of a Valves class whether it is a secret, by its schema and by its source text."""
+def secret_test(
+    schema: Mapping[str, Any] | None, inspection: Inspection, names: Mapping[str, Sequence[str]]
+) -> SecretTest:
+    """Tells of a field of a Valves class, and its value, whether there is a secret in it: by the schema, by the source
+    text, by all the names that the field goes by (as in `Checked.names`), and by names inside the value."""
     declared = {field.name for field in (*(inspection.valves or ()), *(inspection.user_valves or ())) if field.secret}
     properties = (schema or {}).get("properties")
     fields: Mapping[str, Any] = properties if isinstance(properties, Mapping) else {}
     definitions = (schema or {}).get("$defs")
     known: Mapping[str, Any] = definitions if isinstance(definitions, Mapping) else {}
 
-    def is_secret(name: str) -> bool:
-        return name in declared or _holds_secret(name, fields.get(name), known, set(), MOST_DEPTH)
+    def is_secret(name: str, value: Any) -> bool:
+        all_names = (name, *names.get(name, ()))
+        field = next((fields[one] for one in all_names if one in fields), None)
+        return (
+            not declared.isdisjoint(all_names)
+            or any(_holds_secret(one, field, known, set(), MOST_DEPTH) for one in all_names)
+            or _names_secret(value)
+        )
 
     return is_secret
+
+
+def _names_secret(value: Any) -> bool:
+    """Whether something inside a value is named like a secret and may be one."""
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, Mapping):
+            if any(is_secret_name(name) and isinstance(item, _MAY_HOLD) for name, item in one.items()):
+                return True
+            pending += one.values()
+        elif isinstance(one, list):
+            pending += one
+    return False
 
 
 def _holds_secret(name: str, schema: Any, definitions: Mapping[str, Any], seen: set[str], depth: int) -> bool:

@@ -260,12 +260,18 @@ class Executor:
     async def check_valves(
         self, function: LiveFunction, model: wire.ValvesModel, values: Mapping[str, Any]
     ) -> dict[str, Any]:
+        """What to store of values, as in `checked_valves`."""
+        return (await self.checked_valves(function, model, values)).values
+
+    async def checked_valves(
+        self, function: LiveFunction, model: wire.ValvesModel, values: Mapping[str, Any]
+    ) -> wire.Checked:
         """Hold values against the function's own class; return what to store: JSON values of the fields that were set,
         in the order of the class. Null means: not set. The function need not be live, nor its stored valves fit. Raises
         InvalidValves, NotFound without such a class, and what `load` raises, but not for valves."""
         valves.check_sendable(values)
         reply = await self._ask(function, lambda id: wire.Check(id, model, dict(values)), CHECK_S)
-        return valves.values_of(function.id, model, reply)
+        return valves.checked_of(function.id, model, reply)
 
     async def _ask(self, function: LiveFunction, question: Question, patience_s: float) -> wire.Reply:
         """Ask a worker of the function's revision; where none can answer, one that is started for the question."""

@@ -62,9 +62,9 @@ def _without_value(exc: Exception) -> str:
     return "it is not UTF-8" if isinstance(exc, UnicodeEncodeError) else str(exc)
 
 
-def values_of(function: str, model: wire.ValvesModel, reply: wire.Reply) -> dict[str, Any]:
-    """The values to store, as the worker told them. Raises InvalidValves, NotFound without such a class,
-    FunctionError."""
+def checked_of(function: str, model: wire.ValvesModel, reply: wire.Reply) -> wire.Checked:
+    """The values to store, as the worker told them, and no misfits. Raises InvalidValves, NotFound without such a
+    class, FunctionError."""
     if reply.kind == "none":
         raise NotFound(f"{function} has no {'Valves' if model == 'valves' else 'UserValves'}")
     try:
@@ -76,7 +76,7 @@ def values_of(function: str, model: wire.ValvesModel, reply: wire.Reply) -> dict
     check_sendable(checked.values)
     if model == "valves":
         _check_no_references(checked.values)
-    return checked.values
+    return checked
 
 
 def _check_no_references(values: Mapping[str, Any]) -> None:

@@ -280,6 +280,8 @@ class Checked(msgspec.Struct, frozen=True):
     misfits: list[Misfit]
     #: What to store if they fit: of the fields that were set, what the class made of them.
     values: dict[str, Any]
+    #: Of fields with aliases: each name a value may be given by, and all that it and what is inside it go by.
+    names: dict[str, list[str]] = {}
 
 
 class Loaded(msgspec.Struct, frozen=True):

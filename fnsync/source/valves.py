@@ -6,15 +6,23 @@ import ast
 import math
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, cast
 
 from fnsync.model import ValvesField
 from fnsync.source.syntax import Scopes, Text, statements
 
-#: Words of a name that make a field a secret. Counts such as max_tokens are none.
-_SECRET_WORDS = frozenset(
-    {"key", "keys", "apikey", "apikeys", "token", "password", "passwords", "passwd", "passphrase", "secret", "secrets"}
+#: Words that make a name a secret's: the whole of one of its words, two of them run together, or what they end with.
+#: Tokens in the plural are counted rather than kept secret (max_tokens), unless it is said what they are for.
+_SECRET_WORDS = ("key", "keys", "creds", "authorization")
+_KINDS = ("access", "api", "auth", "client", "encryption", "master", "private", "refresh", "secret", "signing", "ssh")
+_SECRET_ENDINGS = (
+    *("password", "passwords", "passwd", "passphrase", "passphrases", "passcode", "passcodes", "pwd"),
+    *("secret", "secrets", "credential", "credentials", "token"),
+    *(f"{kind}{word}" for kind in _KINDS for word in ("key", "keys", "tokens")),
 )
+#: Words that a name of a count ends with: `token_limit`, `password_length`.
+_COUNTS = frozenset({"budget", "count", "counts", "length", "limit", "limits", "size", "usage"})
 _SECRET_TYPE = re.compile(r"\bSecret(Str|Bytes)\b")
 #: Types that hold no secret, whatever the name: `use_api_key: bool`, `max_token: int`.
 _HARMLESS_TYPE = re.compile(r"(Optional\[)?(bool|int|float)\]?(\s*\|\s*(int|float|bool|None))*")
@@ -33,8 +41,12 @@ def fields(owner: ast.ClassDef, around: ast.ClassDef | None, scopes: Scopes, tex
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a field's name says key, token, password or secret as a word of its own."""
-    return any(word.lower() in _SECRET_WORDS for word in _WORD.findall(name))
+    """Whether a name says key, token, password, secret or the like: in snake_case, in camelCase, or run together."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    if not words or words[-1] in _COUNTS:
+        return False
+    pairs = [one + other for one, other in pairwise(words)]
+    return any(word in _SECRET_WORDS for word in words) or any(word.endswith(_SECRET_ENDINGS) for word in words + pairs)
 
 
 def _own(owner: ast.ClassDef, text: Text) -> Iterator[ValvesField]:

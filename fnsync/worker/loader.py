@@ -74,12 +74,13 @@ class Function:
         cls = self.valves_class if model == "valves" else self.user_valves_class
         return cls if valves.is_model(cls) else None
 
-    def checked(self, model: wire.ValvesModel, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    def checked(self, model: wire.ValvesModel, values: Mapping[str, Any]) -> wire.Checked | None:
         """What to store of `values`; None: there is no such class. Raises Unfit."""
         cls = self.model_class(model)
         if cls is None:
             return None
-        return valves.checked(cls, values, self._given_valves if model == "valves" else {})
+        made = valves.checked(cls, values, self._given_valves if model == "valves" else {})
+        return wire.Checked([], made, valves.names_of(cls))
 
     def user_valves(self, stored: Mapping[str, Any], *, needed: bool) -> Any:
         """A UserValves object for one call; stored values that do not fit give the defaults.

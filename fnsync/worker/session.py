@@ -123,10 +123,10 @@ class Session:
     def _check(self, frame: wire.Check) -> None:
         def check(function: loader.Function) -> wire.Reply:
             try:
-                values = function.checked(frame.model, frame.values)
+                checked = function.checked(frame.model, frame.values)
             except Unfit as unfit:
                 return _told(frame.id, wire.Checked(list(unfit.misfits), {}))
-            return wire.Reply(frame.id, "none") if values is None else _told(frame.id, wire.Checked([], values))
+            return wire.Reply(frame.id, "none") if checked is None else _told(frame.id, checked)
 
         self._aside(frame.id, check)
 

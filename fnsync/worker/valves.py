@@ -88,9 +88,50 @@ def checked(cls: type, values: Mapping[str, Any], given: Mapping[str, Any]) -> d
     raise Unfit([_misfit(item.field, f"would not fit any more once it is stored: {item.message}") for item in told])
 
 
-def _shape(valves: Any) -> tuple[set[str], set[str]]:
-    """Which fields are set, and which of them are none of the class's."""
-    return set(valves.model_fields_set), set(valves.model_extra or ())
+def names_of(cls: Any) -> dict[str, list[str]]:
+    """Of fields that have aliases, or fields inside them that do: each name a value may be given by, and all names."""
+    found = {}
+    for field, info in _fields(cls):
+        own = [field, *_aliases(info)]
+        names = [*own, *_inner_names(info.annotation, {cls})]
+        if len(names) > 1:
+            found.update(dict.fromkeys(own, names))
+    return found
+
+
+def _inner_names(annotation: Any, seen: set[Any]) -> Iterator[str]:
+    for part in get_args(annotation):
+        yield from _inner_names(part, seen)
+    if is_model(annotation) and annotation not in seen:
+        seen.add(annotation)
+        for field, info in _fields(annotation):
+            aliases = _aliases(info)
+            if aliases:
+                yield from (field, *aliases)
+            yield from _inner_names(info.annotation, seen)
+
+
+def _fields(cls: Any) -> list[tuple[str, Any]]:
+    found = getattr(cls, "model_fields", None)
+    return list(found.items()) if isinstance(found, Mapping) else []
+
+
+def _aliases(info: Any) -> list[str]:
+    """The names besides its own that a field's value is read or written by."""
+    taken = getattr(info, "validation_alias", None)
+    given = [info.alias, getattr(info, "serialization_alias", None), *getattr(taken, "choices", [taken])]
+    ends = [getattr(one, "path", [one])[0] for one in given if one is not None]
+    return [name for name in dict.fromkeys(ends) if isinstance(name, str)]
+
+
+def _shape(value: Any) -> Any:
+    """Which fields are set, and which of them are none of the class's; also in models further in."""
+    if is_model(type(value)):
+        inner = {name: _shape(item) for name, item in vars(value).items() if name in value.model_fields_set}
+        return set(value.model_fields_set), set(value.model_extra or ()), inner
+    if isinstance(value, Mapping):
+        return {key: _shape(item) for key, item in value.items()}
+    return [_shape(item) for item in value] if isinstance(value, list | tuple) else None
 
 
 def _json(name: str, value: Any) -> Any:
