@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from fnsync.errors import FnsyncError
@@ -21,25 +22,55 @@ from fnsync.vault import Undecipherable, Vault
 
 log = structlog.get_logger(__name__)
 
-#: Values kept; above it all are forgotten, and read again as they are needed.
-MOST_KEPT = 10_000
+#: Values kept, and how much they may come to; above it all are forgotten, and read again as they are needed.
+MOST_KEPT, MOST_KEPT_BYTES = 10_000, 64 * 1024**2
 #: The note that holds the commit up to which renames were followed.
 SEEN_NOTE = "user_valves_head"
 #: How often the state is asked whether another process changed something, in seconds.
 FRESH_S = 1.0
 
 
+class _Known:
+    """Values in memory, as JSON: decoded they take many times as much."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._texts: dict[tuple[str, FunctionId], bytes] = {}
+        self.bytes = 0
+
+    def get(self, key: tuple[str, FunctionId]) -> Mapping[str, Any] | None:
+        text = self._texts.get(key)
+        return None if text is None else msgspec.json.decode(text, type=dict[str, Any])
+
+    def keep(self, key: tuple[str, FunctionId], values: Mapping[str, Any]) -> None:
+        text = msgspec.json.encode(values)
+        self.bytes += len(text) - len(self._texts.pop(key, b""))
+        if len(self._texts) >= MOST_KEPT or self.bytes > self._most_bytes:
+            self.clear()
+            self.bytes = len(text)
+        self._texts[key] = text
+
+    def clear(self) -> None:
+        self._texts.clear()
+        self.bytes = 0
+
+
 class UserValves:
     """One for each server, on the loop."""
 
-    def __init__(self, state: State, vault: Vault) -> None:
+    def __init__(self, state: State, vault: Vault, most_kept_bytes: int = MOST_KEPT_BYTES) -> None:
         self._state = state
         self._vault = vault
-        self._known: dict[tuple[str, FunctionId], Mapping[str, Any]] = {}
+        self._known = _Known(most_kept_bytes)
         self._generation = -1
         self._asked_at = -FRESH_S
         #: What is encrypted is written before the next is, so that a renewal meets every value.
         self._turn = asyncio.Lock()
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much of it is in memory."""
+        return self._known.bytes
 
     async def for_call(self, function: LiveFunction, caller: User) -> Mapping[str, Any]:
         """The caller's values for a call of the function; none, if it has no class for them.
@@ -59,10 +90,11 @@ class UserValves:
         await self._refresh()
         key = (user.id, function)
         known = self._known.get(key)
-        if known is None:
-            known = await asyncio.to_thread(self._read, user.id, function)
-            self._keep(key, known)
-        return known
+        if known is not None:
+            return known
+        found = await asyncio.to_thread(self._read, user.id, function)
+        self._known.keep(key, found)
+        return found
 
     async def set(self, function: FunctionId, user: User, values: Mapping[str, Any]) -> None:
         """Keep what a user sets; none: forget it. Raises StoreError."""
@@ -73,7 +105,7 @@ class UserValves:
 
         async with self._turn:
             await asyncio.to_thread(write)
-            self._keep((user.id, function), dict(values))
+            self._known.keep((user.id, function), values)
 
     async def renew(self) -> tuple[int, list[StoredValves]]:
         """Encrypt those of all users with the newest key, all or none. Raises StoreError.
@@ -97,11 +129,6 @@ class UserValves:
                 return renewed, kept
             # Of those that another process changed meanwhile, the next round looks at what they are now.
             renewed += self._state.replace_user_valves(fresh)
-
-    def _keep(self, key: tuple[str, FunctionId], values: Mapping[str, Any]) -> None:
-        if len(self._known) >= MOST_KEPT:
-            self._known.clear()
-        self._known[key] = values
 
     def _read(self, user_id: str, function: FunctionId) -> Mapping[str, Any]:
         text = self._state.user_valves(user_id, function)

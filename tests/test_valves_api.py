@@ -20,7 +20,7 @@ CHAT = "/v1/chat/completions"
 
 TUNED = """
 import json
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 
 class Inner(BaseModel):
@@ -47,6 +47,12 @@ class Pipe:
     class UserValves(BaseModel):
         tone: str = "plain"
         token: str = ""
+        repeated: str = ""
+
+        @field_validator("repeated")
+        @classmethod
+        def repeat(cls, value):
+            return value if len(value) > 1000 else value * 1000
 
     def __init__(self):
         self.valves = self.Valves()
@@ -54,7 +60,7 @@ class Pipe:
     def pipe(self, body, __user__):
         values = self.valves.model_dump(mode="python")
         values["hidden"] = self.valves.hidden.get_secret_value()
-        return json.dumps({**values, "user": __user__["valves"].model_dump()})
+        return json.dumps({**values, "user": __user__["valves"].model_dump(exclude={"repeated"})})
 """
 SECRETS = ("s3cret-key-1", "s3cret-hidden-2", "s3cret-shown-3", "s3cret-inner-4", "s3cret-user-5")
 
@@ -440,6 +446,28 @@ def test_a_revision_that_takes_a_stored_value_no_more_is_refused_or_stale(tuned:
     assert "retries" in entry["error"]["message"]
     assert valves(client, "tuned") == {"retries": 4}
     assert seen(client, "tuned")["retries"] == 4
+
+
+@pytest.mark.parametrize("address", ["valves", "valves/user"])
+def test_more_values_than_are_stored_are_refused_with_their_size(client: httpx.Client, address: str) -> None:
+    field = "mode" if address == "valves" else "tone"
+    most = 256 * 1024 - len(f'{{"{field}":""}}')
+
+    for text, size in (("x" * (most + 1), "262,145"), ("é" * most, f"{256 * 1024 + most:,}")):
+        answer = client.post(f"{API}/id/tuned/{address}/update", json={field: text})
+        assert answer.status_code == 400
+        assert f"{size} bytes of JSON, more than the 262,144" in answer.json()["detail"]
+    assert client.get(f"{API}/id/tuned/{address}").json() == {}
+
+    most -= 2000  # a settings file says more than the values
+    assert client.post(f"{API}/id/tuned/{address}/update", json={field: "x" * most}).json() == {field: "x" * most}
+
+
+def test_values_that_a_class_makes_too_large_are_refused(client: httpx.Client) -> None:
+    answer = client.post(f"{API}/id/tuned/valves/user/update", json={"repeated": "x" * 300})
+
+    assert answer.status_code == 400 and "300,0" in answer.json()["detail"]
+    assert client.get(f"{API}/id/tuned/valves/user").json() == {}
 
 
 # ---- users' own ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -178,8 +179,9 @@ class Manager:
     async def set_valves(
         self, id: FunctionId, posted: Mapping[str, Any], terms: Terms
     ) -> tuple[Written, dict[str, Any]]:
-        """Replace the stored values; returns them as they are then, too. Raises UnknownFunction, InvalidValves,
-        NotFound without such a class, and what `Writer.apply` raises."""
+        """Replace the stored values; returns them as they are then, too. Raises UnknownFunction, InvalidValves, Invalid
+        for too much, NotFound without such a class, and what `Writer.apply` raises."""
+        await asyncio.to_thread(valves.check_size, posted)
         function = self._newest(id)
         manifest = await self._executor.manifest(function)
         if manifest.valves_schema is None:
@@ -232,10 +234,12 @@ class Manager:
 
     async def set_own_values(self, id: FunctionId, user: User, posted: Mapping[str, Any]) -> dict[str, Any]:
         """Replace what a user has set. Raises UnknownFunction, Conflict for a function that is not active,
-        InvalidValves, NotFound without such a class."""
+        InvalidValves, Invalid for too much, NotFound without such a class."""
         standing = self.standing(id)
         if standing.live is None or not standing.live.active:
             raise Conflict("Function is not active", hint="who manages it can activate it")
+        await asyncio.to_thread(valves.check_size, posted)
         checked = await self._executor.check_valves(standing.live, "user_valves", posted)
+        await asyncio.to_thread(valves.check_size, checked)
         await self._user_valves.set(id, user, checked)
         return checked

@@ -7,14 +7,17 @@ encrypted as a whole, and whatever looks like a reference further in is a value 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fnsync.errors import Unauthorized
+from fnsync.errors import Invalid, Unauthorized
 from fnsync.model import Inspection, reference_of
 from fnsync.source.valves import is_secret_name
 from fnsync.vault import Undecipherable, Vault
 
+#: How much the values of one function may come to, as JSON.
+MOST_BYTES = 256 * 1024
 #: How deep a schema is searched for secret fields.
 MOST_DEPTH = 8
 #: Types of JSON schema that hold no secret, whatever a field is called.
@@ -29,6 +32,14 @@ SecretTest = Callable[[str, Any], bool]
 def shown(stored: Mapping[str, Any], vault: Vault) -> dict[str, Any]:
     """The values as an admin sees them: secrets in clear, references as they are. Raises Undecipherable."""
     return {name: _shown(name, value, vault) for name, value in stored.items()}
+
+
+def check_size(values: Mapping[str, Any]) -> None:
+    """Raise Invalid for values that are more than is stored."""
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    size = len(text.encode(errors="surrogatepass"))
+    if size > MOST_BYTES:
+        raise Invalid(f"the values are {size:,} bytes of JSON, more than the {MOST_BYTES:,} that are stored")
 
 
 def asked(posted: Mapping[str, Any], stored: Mapping[str, Any], *, may_refer: bool) -> dict[str, Any]:
