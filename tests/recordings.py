@@ -13,6 +13,10 @@ _PLACEHOLDER = re.compile(r"<(?:uuid|output-id)-\d+>|<(?:epoch|admin-id|user-id|
 _LEARNED = re.compile(r"<(?:uuid-\d+|admin-id|user-id)>")
 
 
+#: Scenario and number of an exchange that no longer differs.
+STALE = "{}[{}] is answered as it was recorded: take it out of INTENDED"
+
+
 @dataclass(frozen=True)
 class Ours:
     """What fnsync answers instead of what was recorded; `reason` is for the reader."""
