@@ -133,6 +133,23 @@ def test_everything_is_under_a_new_key_and_the_old_one_is_gone(root: Path) -> No
     assert "s3cret" not in git(root, "show", "HEAD")
 
 
+def test_secrets_inside_values_are_under_the_new_key_too(project: Project, start_server: Callable[..., Server]) -> None:
+    values = {"headers": {"accept": "*/*", "deep": [{"Authorization": "s3cret-1", "a": {"secret": "s3cret-2"}}]}}
+    project.write("a.py", TUNED.replace("retries: int", "headers: dict = {}\n        retries: int"))
+    project.commit("first")
+    server = start_server(project)
+    with server.client() as client:
+        client.post(f"{API}/id/a/valves/update", json=values)
+        [old] = keys(server.data)
+
+        told = rotate(project.root, FNSYNC_ADMIN_TOKEN=ADMIN_TOKEN)
+
+        assert (told["code"], told["settings"], told["dropped_keys"]) == (exits.OK, 1, 1)
+        assert old not in keys(server.data)
+        assert client.get(f"{API}/id/a/valves").json() == values
+    assert "s3cret" not in project.git("log", "--patch")
+
+
 def test_a_server_that_runs_uses_the_new_key_from_then_on(
     project: Project, start_server: Callable[..., Server]
 ) -> None:
