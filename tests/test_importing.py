@@ -177,6 +177,16 @@ def test_references_stay_references(project: Project, start_server: Callable[...
     assert yaml.safe_load((project.functions / "b.yaml").read_text())["valves"] == {"api_key": {"env": "NOT_THERE"}}
 
 
+@pytest.mark.parametrize("source", [PIPE.format("one"), TUNED])
+def test_a_reference_to_nothing_is_refused_whether_there_is_a_class_or_not(
+    server: Server, client: httpx.Client, fn: str, source: str
+) -> None:
+    answer = take(client, entry(fn, source, valves={"api_key": {"secret": "s3cret"}}))
+
+    assert outcomes(answer) == [(fn, None, "refused")] and "api_key" in reasons(answer)[0]
+    assert "s3cret" not in answer.text and not list(server.project.functions.glob(f"{fn}*"))
+
+
 # ---- what is there already -------------------------------------------------------------------------------
 
 

@@ -119,7 +119,9 @@ async def _candidate(manager: Manager, named: Named, keep_valves: bool) -> Candi
         if named.entry.valves is None and keep_valves and trial.wrong:
             raise InvalidValves(trial.wrong, about="the values stored here do not fit")
         given = _given(named.entry)
-        if given and made.schema is not None and inspected.candidate is not None:
+        if inspected.candidate is not None and made.schema is None:
+            manager.resolved(inspected.candidate, given)  # nobody checks the values, but references have to hold
+        elif given and inspected.candidate is not None:
             made = replace(made, names=(await manager.checked_valves(inspected.candidate, given)).names)
         return made
     except Draining:

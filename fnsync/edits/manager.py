@@ -201,9 +201,10 @@ class Manager:
 
     async def checked_valves(self, function: LiveFunction, wanted: Mapping[str, Any]) -> Checked:
         """What the function's class makes of values, references among them. Raises InvalidValves, NotFound."""
-        return await self._executor.checked_valves(function, "valves", self._resolved(function, wanted))
+        return await self._executor.checked_valves(function, "valves", self.resolved(function, wanted))
 
-    def _resolved(self, function: LiveFunction, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    def resolved(self, function: LiveFunction, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Values with what their references stand for. Raises InvalidValves, Invalid."""
         asked = replace(function, settings=replace(function.settings, valves=wanted))
         try:
             return self._executor.resolved_valves(asked)
