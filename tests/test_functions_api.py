@@ -52,6 +52,26 @@ def test_an_id_that_is_taken_is_409_before_the_content_is_looked_at(client: http
     assert answer.status_code == 409 and fn in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("id", ["list", "search", "export", "create", "sync", "import", "load", "id"])
+def test_a_function_that_is_called_what_an_address_is_can_be_changed_and_removed(client: httpx.Client, id: str) -> None:
+    assert client.post(API, json=form(id)).status_code == 200
+
+    changed = client.put(f"{API}/{id}", json=form(id, "two"))
+    fixed = client.get(f"{API}/{id}", params={"q": "one"}).json()
+    removed = client.delete(f"{API}/{id}")
+
+    assert (changed.status_code, changed.json().get("content")) == (200, source("two"))
+    assert isinstance(fixed, list) is (id in ("list", "search", "export"))
+    assert (removed.status_code, removed.json()) == (200, True)
+    assert client.get(f"{API}/id/{id}").status_code == 404
+
+
+def test_a_method_that_neither_address_takes_is_405(client: httpx.Client) -> None:
+    answer = client.post(f"{API}/list")
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, PUT")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

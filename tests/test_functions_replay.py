@@ -82,7 +82,11 @@ INTENDED: Mapping[str, Mapping[int, Ours | Fields | Skipped]] = {
     "sync-id-not-checked": {0: Ours(ID, 400), 1: Ours(UNKNOWN, 404)},
     "toggle": {2: Ours(UNKNOWN, 404)},
     "toggle-global": {3: Ours(UNKNOWN, 404)},
-    "unknown-routes": {1: Ours(NOWHERE, 405), 2: Ours(NOWHERE, 405)},
+    "unknown-routes": {
+        1: Ours(NOWHERE, 405),
+        2: Ours(NOWHERE, 405),
+        4: Ours("a function may be called what a fixed address is", 404),
+    },
     "update-errors": {4: Ours(UNKNOWN, 404), 5: Ours(UNKNOWN, 404), 6: Ours(SHAPE, 400)},
     "update-ok": {4: Ours(UNKNOWN, 404)},
     "user-valves": {place: Ours(UNKNOWN, 404) for place in (13, 14, 15)},

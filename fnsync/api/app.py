@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import structlog
@@ -121,24 +121,27 @@ class App:
     def _route(self, exchange: Exchange) -> Route:
         """The route of a request. Raises NotFound and MethodNotAllowed."""
         scope = exchange.scope
-        methods = self._exact.get(scope["path"]) or self._find(scope)
-        route = methods.get(scope["method"])
-        if route is None and scope["method"] == "HEAD":
-            route = methods.get("GET")
-        if route is None:
-            if not methods:
-                raise NotFound(f"there is nothing at {scope['path'][:200]}")
-            raise MethodNotAllowed(scope["method"], ", ".join(sorted(methods)))
-        return route
+        method: str = scope["method"]
+        allowed: set[str] = set()
+        for methods, parts in self._at(scope["path"]):
+            route = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
+            if route is not None:
+                scope["path_params"] = parts
+                return route
+            allowed |= methods.keys()
+        if not allowed:
+            raise NotFound(f"there is nothing at {scope['path'][:200]}")
+        raise MethodNotAllowed(method, ", ".join(sorted(allowed)))
 
-    def _find(self, scope: Scope) -> Mapping[str, Route]:
-        """The routes at an address with parts that vary, which are put into the scope; none: nothing is there."""
+    def _at(self, path: str) -> Iterator[tuple[Mapping[str, Route], dict[str, str]]]:
+        """The routes at an address, each with the parts that vary: a function may be called what a fixed one is."""
+        exact = self._exact.get(path)
+        if exact is not None:
+            yield exact, {}
         for pattern, methods in self._varying:
-            match = pattern.match(scope["path"])
+            match = pattern.match(path)
             if match is not None:
-                scope["path_params"] = match.groupdict()
-                return methods
-        return {}
+                yield methods, match.groupdict()
 
     async def _failed(self, exchange: Exchange, exc: FnsyncError) -> None:
         if exchange.status:
