@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Project, Server
+from tests.conftest import Project, Server, wait_for
 
 API = "/api/functions"
 CHAT = "/v1/chat/completions"
@@ -257,6 +257,31 @@ def test_users_manage_their_own_functions_alone(project: Project, start_server: 
         assert say(bob, "mine") == "changed"
         assert bob.put(f"{API}/mine", json=form("mine", "stolen")).status_code == 401
         assert ada.delete(f"{API}/mine").status_code == 200
+
+
+def test_owners_see_how_their_functions_stand_call_them_and_read_their_logs_and_nobody_elses(
+    project: Project, start_server: Callable[..., Server]
+) -> None:
+    project.configure("auth: {user_functions: true}")
+    project.write("all.py", source("for all"))
+    project.commit("first")
+    server = start_server(project)
+    ada, bob = (server.client(server.add_token("user", f"{name}@example.org")) for name in ("ada", "bob"))
+    content = "class Pipe:\n    def pipe(self, body):\n        print('heard', body)\n"
+    with ada, bob, server.client() as admin:
+        ada.post(API, json={**form("mine"), "content": content})
+        assert ada.post(f"{API}/id/mine/invoke", json={"body": 7}).status_code == 200
+
+        def heard(who: httpx.Client) -> bool:
+            return [line["text"] for line in who.get(f"{API}/id/mine/logs").json()["lines"]] == ["heard 7"]
+
+        for who in (ada, admin):
+            wait_for("what it printed", lambda who=who: heard(who))  # type: ignore[misc]
+            assert who.get(f"{API}/id/mine/status").json()["id"] == "mine"
+        for id, status in (("mine", 404), ("all", 401), ("none", 404)):
+            asked = [bob.get(f"{API}/id/{id}/{what}") for what in ("status", "logs", "logs?follow=true")]
+            called = bob.post(f"{API}/id/{id}/invoke", json={})
+            assert [answer.status_code for answer in (*asked, called)] == [status] * 4, id
 
 
 def test_a_users_function_cannot_read_the_servers_environment(

@@ -62,8 +62,8 @@ class App:
         completions = Completions(service.executor, self._models, service.user_valves)
         chat = CompletionsEndpoint(service, self._models, completions, self._tally)
         models = ModelEndpoints(service, self._models)
-        operations = Operations(service, self._auth, self._tally)
         functions = FunctionEndpoints(service)
+        operations = Operations(service, self._auth, self._tally, functions)
         valves = ValvesEndpoints(service, functions)
         routes: tuple[Route, ...] = (
             *functions.routes(),

@@ -16,11 +16,11 @@ from fnsync.api.auth import Auth
 from fnsync.api.completions import UNWATCHED_S, Watch
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, read_query
+from fnsync.api.functions import FunctionEndpoints
 from fnsync.api.routes import Answer, Route, prefixed
 from fnsync.api.tally import Tally
 from fnsync.deadlines import Deadlines
 from fnsync.errors import Invalid, Unauthorized, UnknownFunction
-from fnsync.model import FunctionId
 from fnsync.runtime.logs import KEPT_LINES, LogLine
 
 if TYPE_CHECKING:
@@ -59,9 +59,10 @@ class LogLines(BaseModel):
 class Operations:
     """Answers operators and their tools."""
 
-    def __init__(self, service: Service, auth: Auth, tally: Tally) -> None:
+    def __init__(self, service: Service, auth: Auth, tally: Tally, functions: FunctionEndpoints) -> None:
         self._service = service
         self._auth = auth
+        self._functions = functions
         self._tally = tally
         self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
 
@@ -109,7 +110,7 @@ class Operations:
                 "GET",
                 prefixed("/functions/id/{id}/logs"),
                 self.logs,
-                "admin",
+                "manager",
                 "What a function printed and logged",
                 "Functions",
                 query=LogQuery,
@@ -147,19 +148,13 @@ class Operations:
     # ---- logs of functions ----
 
     async def logs(self, exchange: Exchange) -> None:
-        """`GET /api/functions/id/{id}/logs?tail=N&follow=true`, for admins.
-
-        Lines as JSON; followed, as NDJSON that goes on.
-        """
-        id: str = exchange.scope["path_params"]["id"]
+        """`GET /api/functions/id/{id}/logs?tail=N&follow=true`: lines as JSON; followed, as NDJSON that goes on."""
+        id = self._functions.managed(exchange).unit.id
         query = read_query(exchange, LogQuery)
-        book = self._service.executor.logs
-        if not book.tail(id, 1) and await asyncio.to_thread(self._service.index.row, FunctionId(id)) is None:
-            raise UnknownFunction(f"there is no function {id[:200]!r}")
         if query.follow:
             await self._follow(exchange, id, query.tail)
         else:
-            await exchange.json(200, {"lines": book.tail(id, query.tail)})
+            await exchange.json(200, {"lines": self._service.executor.logs.tail(id, query.tail)})
 
     async def _follow(self, exchange: Exchange, id: str, count: int) -> None:
         """Send the last lines, then each as it comes, until the client leaves or the server stops."""
