@@ -127,6 +127,24 @@ def test_metrics_are_for_tokens_and_for_this_machine(server: Server, user_client
     assert user_client.get("/metrics").status_code == 200
 
 
+def test_metrics_name_functions_to_admins_and_to_this_machine_alone(
+    server: Server, client: httpx.Client, user_client: httpx.Client, fn: str
+) -> None:
+    server.add(fn, ECHO)
+    client.post(CHAT, json={"model": fn, "messages": HELLO})
+    url = f"{server.url}/metrics"
+
+    for whole in (client.get("/metrics"), httpx.get(url)):
+        assert f'fnsync_workers{{function="{fn}"}}' in whole.text
+        assert f'fnsync_call_duration_seconds_count{{function="{fn}"}}' in whole.text
+    rest = user_client.get("/metrics").text
+    assert fn not in rest and "function=" not in rest
+    for name in ("http_requests_total{", "calls_running", "functions{", "loads_total{", "uptime_seconds"):
+        assert f"\nfnsync_{name}" in rest, name
+    proxied = {"X-Forwarded-For": "203.0.113.1", "Authorization": user_client.headers["Authorization"]}
+    assert "function=" not in httpx.get(url, headers=proxied).text
+
+
 def test_the_log_of_a_function(server: Server, client: httpx.Client, fn: str) -> None:
     text = """
         import logging

@@ -20,24 +20,29 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def text(service: Service, tally: Tally) -> bytes:
-    """Return all metrics."""
+def text(service: Service, tally: Tally, *, by_function: bool) -> bytes:
+    """Return the metrics; with `by_function` also those that name functions."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(service, tally))
+    registry.register(_Collector(service, tally, by_function))
     return generate_latest(registry)
 
 
 class _Collector(Collector):
-    def __init__(self, service: Service, tally: Tally) -> None:
+    def __init__(self, service: Service, tally: Tally, by_function: bool) -> None:
         self._service = service
         self._tally = tally
+        self._by_function = by_function
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
-        yield from self._functions()
+        yield from self._states()
+        yield from self._loads()
+        if self._by_function:
+            yield self._calls()
+            yield from self._functions()
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -47,31 +52,35 @@ class _Collector(Collector):
             requests.add_metric((surface, str(status)), count)
         yield requests
         yield GaugeMetricFamily("fnsync_calls_running", "Completions under way.", value=self._tally.running)
+
+    def _calls(self) -> Metric:
         calls = HistogramMetricFamily("fnsync_call_duration_seconds", "Completions by function.", labels=("function",))
         for function, durations in dict(self._tally.calls).items():
             calls.add_metric((function,), buckets=_buckets(durations), sum_value=durations.total_s)
-        yield calls
+        return calls
 
-    def _functions(self) -> Iterator[Metric]:
+    def _states(self) -> Iterator[Metric]:
         service = self._service
         states = GaugeMetricFamily("fnsync_functions", "Functions by status.", labels=("status",))
+        counts = Counter(standing.status.value for standing in tuple(service.reconciler.standings.values()))
+        for name, count in counts.items():
+            states.add_metric((name,), count)
+        yield states
+        yield GaugeMetricFamily(
+            "fnsync_uptime_seconds", "Since the server started.", value=time.time() - service.started_at
+        )
+
+    def _functions(self) -> Iterator[Metric]:
         workers = GaugeMetricFamily("fnsync_workers", "Worker processes by function.", labels=("function",))
         running = GaugeMetricFamily("fnsync_function_calls", "Calls that run, by function.", labels=("function",))
         waiting = GaugeMetricFamily("fnsync_function_queue", "Calls that wait, by function.", labels=("function",))
         crashes = CounterMetricFamily("fnsync_worker_crashes", "Workers that died, by function.", labels=("function",))
-        counts = Counter(standing.status.value for standing in tuple(service.reconciler.standings.values()))
-        for id, health in service.executor.healths().items():
+        for id, health in self._service.executor.healths().items():
             workers.add_metric((id,), health.workers)
             running.add_metric((id,), health.calls)
             waiting.add_metric((id,), health.waiting)
             crashes.add_metric((id,), health.crashes)
-        for name, count in counts.items():
-            states.add_metric((name,), count)
-        yield from (states, workers, running, waiting, crashes)
-        yield from self._loads()
-        yield GaugeMetricFamily(
-            "fnsync_uptime_seconds", "Since the server started.", value=time.time() - service.started_at
-        )
+        yield from (workers, running, waiting, crashes)
 
     def _loads(self) -> Iterator[Metric]:
         tally = self._service.reconciler.tally

@@ -92,7 +92,8 @@ class Operations:
                 ("/metrics",),
                 self.metrics,
                 "anyone",
-                "What Prometheus collects; with any token, and without one from the same machine",
+                "What Prometheus collects; with any token, and without one from the same machine; "
+                "by function for admins and that machine",
                 GROUP,
                 answers={200: Answer(str, "Metrics", ("text/plain",))},
                 errors=(Unauthorized,),
@@ -137,12 +138,16 @@ class Operations:
         await exchange.json(200, await asyncio.to_thread(self._service.status))
 
     async def metrics(self, exchange: Exchange) -> None:
-        """`GET /metrics`: for any token, and without one for a direct connection from this machine."""
+        """`GET /metrics`: for any token, and without one for a direct connection from this machine.
+
+        Functions are named to admins and to this machine only: somebody's own may be among them.
+        """
+        by_function = True
         if exchange.authorization or not _is_local(exchange):
-            await self._auth.caller(exchange)
+            by_function = (await self._auth.caller(exchange)).is_admin
         from fnsync.api import metrics  # start time: prometheus_client
 
-        body = await asyncio.to_thread(metrics.text, self._service, self._tally)
+        body = await asyncio.to_thread(metrics.text, self._service, self._tally, by_function=by_function)
         await exchange.plain(200, metrics.MEDIA_TYPE, body, [])
 
     # ---- logs of functions ----
