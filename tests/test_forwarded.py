@@ -125,20 +125,40 @@ def test_a_pending_owner_cannot_call_for_others(server: Server) -> None:
     assert who(server, token, ZOE)["status"] == 401
 
 
-def test_the_id_of_a_local_user_gives_nothing_of_theirs(server: Server) -> None:
-    token = server.add_token("user", "chat@example.org", ceiling="user")
-    server.add_token("admin", "boss@example.org")
-    with server.state() as state:
-        boss = state.user_by_email("boss@example.org")
-        assert boss is not None
+def test_the_id_of_a_local_user_is_refused(server: Server) -> None:
+    token = server.add_token("user", "chat@example.org", ceiling="admin")
+    own = server.add_token("admin", "boss@example.org")
+    boss = by_email(server, "boss@example.org")
+    assert who(server, own)["id"] == boss.id
 
     for id in (boss.id, ADMIN.id):
-        assert who(server, token, named(id=id, role="admin")) == {
-            **{"id": id, "name": "Zoë Ünal", "email": "zoe@example.org", "role": "user"}
-        }
+        for headers in (named(id=id, role="admin"), {"X-OpenWebUI-User-Id": id}):
+            refused = who(server, token, headers)
+            assert (refused["status"], refused["code"]) == (401, "unauthorized")
+            assert repr(id) in refused["message"] and "added here" in refused["message"]
         assert status(server, token, named(id=id, role="admin")) == 401
+        with server.client(token) as client:
+            assert client.get("/api/functions/id/who/valves/user", headers=named(id=id)).status_code == 401
     wait_for("somebody named later", lambda: who(server, token, named(id="later")) and known(server, "later"))
-    assert (known(server, boss.id), known(server, ADMIN.id)) == (boss, ADMIN), "and changes nothing of theirs"
+    assert known(server, boss.id) == boss, "and changes nothing of theirs"
+
+
+def test_the_id_of_a_user_added_a_moment_ago_is_refused(server: Server, client: httpx.Client) -> None:
+    token = server.add_token("user", "chat@example.org", ceiling="user")
+    assert who(server, token, ZOE)["id"] == "7f3c"
+    added = client.post("/api/users", json={"email": "fresh@example.org"}).json()
+
+    assert who(server, token, named(id=added["id"]))["status"] == 401
+
+    client.delete(f"/api/users/{added['id']}")
+    assert who(server, token, named(id=added["id"]))["id"] == added["id"], "nobody has the id any more"
+
+
+def by_email(server: Server, email: str) -> User:
+    with server.state() as state:
+        found = state.user_by_email(email)
+    assert found is not None
+    return found
 
 
 # ---- headers that cannot be taken ------------------------------------------------------------------------

@@ -136,15 +136,27 @@ def test_who_is_pending_at_the_chat_server_is_refused(admins_too: Server) -> Non
     assert who(admins_too, login(id="waiting"))["status"] == 401
 
 
-def test_the_id_of_a_local_user_is_not_the_local_user(admins_too: Server) -> None:
-    admins_too.add_token("admin", "boss@example.org")
-    with admins_too.state() as state:
-        boss = state.user_by_email("boss@example.org")
-        assert boss is not None
+def test_the_id_of_a_local_user_is_refused(admins_too: Server) -> None:
+    service = admins_too.add_token("user", "chat@example.org", ceiling="admin")
+    boss = who(admins_too, admins_too.add_token("admin", "boss@example.org"))
+    assert boss["email"] == "boss@example.org"
 
-    for id in (boss.id, ADMIN.id):
-        assert who(admins_too, login(id=id)) == {"id": id, "name": id, "email": "", "role": "user"}
-        assert status(admins_too, login(id=id)) == 401
+    for id in (boss["id"], ADMIN.id):
+        for token, headers in ((login(id=id), {}), (service, signed(sub=id, role="admin"))):
+            refused = who(admins_too, token, headers)
+            assert (refused["status"], refused["code"]) == (401, "unauthorized")
+            assert repr(id) in refused["message"] and "added here" in refused["message"]
+            assert status(admins_too, token, headers) == 401
+
+
+def test_the_first_login_after_a_start_is_compared_with_local_users(
+    project: Project, start_server: Callable[..., Server]
+) -> None:
+    project.configure(configured("admin"))
+    server = start_server(project, environ=SECRETS)
+
+    with server.client(login(id=ADMIN.id)) as client:
+        assert client.get("/v1/models").status_code == 401
 
 
 NOW = int(time.time())

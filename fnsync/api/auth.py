@@ -126,8 +126,11 @@ class Auth:
         return entry
 
     async def _logged_in(self, token: bytes, chat_tokens: ChatTokens) -> User:
-        """Return the user who logged in at the chat server with that token."""
+        """Return the user who logged in at the chat server with that token. Raises Unauthorized."""
         id = chat_tokens.login(token)
+        if self._tokens.generation < 0:
+            await self._tokens.refresh()
+        self._check_foreign(id)
         user = await self._chat_users.known(id)
         if user is None:
             return User(id, id, "", "user")
@@ -146,8 +149,17 @@ class Auth:
             # Taking the owner instead would make all users of the chat server one.
             hint = "name the secret it is signed with: auth.jwt.secret"
             raise Unauthorized("the token in X-OpenWebUI-User-Jwt cannot be checked", hint=hint)
+        self._check_foreign(user.id)
         self._chat_users.named(user)
         return user
+
+    def _check_foreign(self, id: str) -> None:
+        """Raise Unauthorized for a user of a chat server who would get what is a local user's: functions and valves."""
+        if id in self._tokens.local_ids:
+            raise Unauthorized(
+                f"the chat server's user {id!r} has the id of a user who was added here, and would be taken for them",
+                hint="the chat server has to call its user by another id; a local user calls with a token of their own",
+            )
 
     # ---- keeping up ---------------------------------------------------------------------------------------
 

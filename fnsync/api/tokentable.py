@@ -1,4 +1,4 @@
-"""The tokens in memory, kept in step with the state by its generation number.
+"""The tokens and the ids of local users in memory, kept in step with the state by its generation number.
 
 A token's text is `fns_<id>_<secret>`. The table holds the SHA-256 of whole texts by id, compared in constant time.
 No token is ever logged.
@@ -41,10 +41,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The tokens by id, as of one generation of the state."""
+    """The tokens by id, and who is local, as of one generation of the state."""
 
     generation: int = -1
     entries: Mapping[bytes, Entry] | None = None
+    local_ids: frozenset[str] = frozenset()
 
 
 class TokenTable:
@@ -68,6 +69,11 @@ class TokenTable:
     def generation(self) -> int:
         """The generation of the state that the table was read at; -1: not yet."""
         return self._table.generation
+
+    @property
+    def local_ids(self) -> frozenset[str]:
+        """The ids of users who were added here."""
+        return self._table.local_ids
 
     def find(self, token: bytes, digest: bytes) -> Entry | None:
         """The entry of a token, whose SHA-256 is `digest`, as far as the table is known to hold it."""
@@ -138,4 +144,4 @@ class TokenTable:
         for token, owner in self._state.holders():
             user = owner if token.ceiling is None else replace(owner, role=lesser(owner.role, token.ceiling))
             entries[token.id.encode()] = Entry(token.id, bytes.fromhex(token.digest), user, token.ceiling)
-        return Table(generation, entries)
+        return Table(generation, entries, self._state.local_ids())

@@ -110,6 +110,7 @@ class UserEndpoints:
         form = await read_body(exchange, NewUser, self._max_body)
         added = await asyncio.to_thread(self._state.add_user, name=form.name, email=form.email, role=form.role)
         log.info("user_added", user=added.id, role=added.role, by=exchange.caller.id)
+        await self._auth.refresh()
         await self._send(exchange, added.id)
 
     async def get(self, exchange: Exchange) -> None:

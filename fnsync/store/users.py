@@ -79,6 +79,16 @@ class Users(Opened):
             found = connection.execute(tables.users.select().order_by(tables.users.c.email, tables.users.c.id))
             return [_account(row) for row in found]
 
+    def local_ids(self) -> frozenset[str]:
+        """The ids of the users added here, and of the built-in admin, who may not have been."""
+        from sqlalchemy import select  # start time
+
+        from fnsync.store import tables
+
+        with self._reading() as connection:
+            found = connection.execute(select(tables.users.c.id).where(tables.users.c.origin == "local"))
+            return frozenset({ADMIN.id, *found.scalars()})
+
     def user(self, id: str) -> User | None:
         """The user of that id."""
         account = self.account(id)
