@@ -21,7 +21,7 @@ from fnsync.api.imports import ImportEndpoints
 from fnsync.api.invoking import InvokingEndpoints
 from fnsync.api.models import ModelEndpoints
 from fnsync.api.operations import Operations
-from fnsync.api.routes import Route, Who, by_path
+from fnsync.api.routes import Route, by_path
 from fnsync.api.secrets import SecretEndpoints
 from fnsync.api.tally import Tally
 from fnsync.api.tokens import TokenEndpoints
@@ -32,7 +32,6 @@ from fnsync.chat.completions import Completions
 from fnsync.chat.models import Models
 from fnsync.chat.render import stream_error
 from fnsync.errors import Draining, FnsyncError, NotFound
-from fnsync.model import User
 
 if TYPE_CHECKING:
     from fnsync.service import Service
@@ -62,12 +61,12 @@ class App:
         completions = Completions(service.executor, self._models, service.user_valves)
         chat = CompletionsEndpoint(service, self._models, completions, self._tally)
         models = ModelEndpoints(service, self._models)
-        functions = FunctionEndpoints(service)
+        functions = FunctionEndpoints(service, self._auth)
         operations = Operations(service, self._auth, self._tally, functions)
         valves = ValvesEndpoints(service, functions)
         routes: tuple[Route, ...] = (
             *functions.routes(),
-            *ImportEndpoints(service).routes(),
+            *ImportEndpoints(service, functions).routes(),
             *SecretEndpoints(service).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
@@ -96,8 +95,9 @@ class App:
         """Run the endpoint; nothing leaves here but an answer."""
         try:
             route = self._route(exchange)
+            exchange.who = route.who
             if route.who != "anyone":
-                exchange.caller = await self._caller(exchange, route.who)
+                exchange.caller = await self._auth.caller(exchange)
             await route.endpoint(exchange)
         except FnsyncError as exc:
             await self._failed(exchange, exc)
@@ -111,12 +111,6 @@ class App:
             if exchange.status:
                 raise  # the answer has begun: the connection has to be cut
             await exchange.error(Unexpected(), close=True)
-
-    async def _caller(self, exchange: Exchange, who: Who) -> User:
-        """Who calls. Raises Unauthorized."""
-        if who == "caller" or (who == "manager" and self._service.config.auth.user_functions):
-            return await self._auth.caller(exchange)
-        return await self._auth.admin(exchange)
 
     def _route(self, exchange: Exchange) -> Route:
         """The route of a request. Raises NotFound and MethodNotAllowed."""

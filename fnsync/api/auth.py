@@ -18,7 +18,7 @@ from fnsync.api.logins import Logins
 from fnsync.api.tokentable import Entry, TokenTable
 from fnsync.config import AuthConfig
 from fnsync.errors import FnsyncError, RateLimited, Unauthorized
-from fnsync.model import Ceiling, Rate, User, lesser
+from fnsync.model import Rate, User, lesser
 from fnsync.store.state import State
 
 #: How often the state is asked whether something changed.
@@ -51,6 +51,7 @@ class Auth:
         self._chat_tokens = ChatTokens(config.jwt, environ) if config.jwt is not None else None
         self._logins = Logins(failures)
         self._takes_names = config.forwarded_user_headers
+        self._user_functions = config.user_functions
         self._ready = ready
         self._generation = -1
         self._task: asyncio.Task[None] | None = None
@@ -68,7 +69,7 @@ class Auth:
             await self._tokens.mark_used(final=True)
 
     async def caller(self, exchange: Exchange) -> User:
-        """Return who calls.
+        """Return who calls, if the route is for them.
 
         Raises Unauthorized, RateLimited after too many wrong tokens from the client's address, and Invalid when
         headers that name a user cannot be understood.
@@ -88,15 +89,32 @@ class Auth:
                 self._failed(address)
                 raise
         self._logins.accepted(address, digest)
-        caller = entry.user if entry.ceiling is None else self._named(entry, entry.ceiling, exchange)
+        caller = self._meant(entry, exchange)
+        if caller is not entry.user:
+            self._chat_users.named(caller)
+        return self._admitted(caller, exchange)
+
+    def caller_now(self, exchange: Exchange) -> User:
+        """Return who calls, by what the state says at this moment: a request may take long. Blocking.
+
+        Raises Unauthorized and StoreError.
+        """
+        token = _token(exchange)
+        digest = hashlib.sha256(token).digest()
+        entry = self._tokens.find_now(token, digest)
+        if entry is None:
+            if self._chat_tokens is None or not _is_signed(token):
+                raise _unknown()
+            id = self._chat_tokens.login(token)
+            return self._admitted(self._login(id, self._chat_users.known_now(id), self._chat_tokens), exchange)
+        return self._admitted(self._meant(entry, exchange), exchange)
+
+    def _admitted(self, caller: User, exchange: Exchange) -> User:
+        """Return the caller, for whom the route is. Raises Unauthorized."""
         if caller.role == "pending":
             raise Unauthorized("the account is waiting for an admin to accept it")
-        return caller
-
-    async def admin(self, exchange: Exchange) -> User:
-        """Return the caller if it is an admin. Raises Unauthorized, and what `caller` raises."""
-        caller = await self.caller(exchange)
-        if not caller.is_admin:
+        is_for_all = exchange.who in ("anyone", "caller") or (exchange.who == "manager" and self._user_functions)
+        if not (is_for_all or caller.is_admin):
             raise Unauthorized("this needs an admin's token")
         return caller
 
@@ -116,13 +134,13 @@ class Auth:
 
     async def _look_further(self, token: bytes, digest: bytes, wait_s: float) -> Entry:
         """Return the entry of a token that was not found. Raises Unauthorized, and RateLimited if one has to wait."""
-        if self._chat_tokens is not None and token.count(b".") == 2:
+        if self._chat_tokens is not None and _is_signed(token):
             return Entry("", digest, await self._logged_in(token, self._chat_tokens))
         if wait_s:
             raise _blocked(wait_s)
         entry = await self._tokens.find_new(token, digest)
         if entry is None:
-            raise Unauthorized("the token is not known, or was revoked")
+            raise _unknown()
         return entry
 
     async def _logged_in(self, token: bytes, chat_tokens: ChatTokens) -> User:
@@ -130,16 +148,22 @@ class Auth:
         id = chat_tokens.login(token)
         if self._tokens.generation < 0:
             await self._tokens.refresh()
-        self._check_foreign(id)
-        user = await self._chat_users.known(id)
-        if user is None:
-            return User(id, id, "", "user")
-        return replace(user, role=lesser(user.role, chat_tokens.ceiling))
+        return self._login(id, await self._chat_users.known(id), chat_tokens)
 
-    def _named(self, entry: Entry, ceiling: Ceiling, exchange: Exchange) -> User:
-        """Return the user for whom a service token calls; where it names none, its owner."""
-        said = user_headers(exchange.scope["headers"]) if self._takes_names else None
-        if not said or entry.user.role == "pending":
+    def _login(self, id: str, known: User | None, chat_tokens: ChatTokens) -> User:
+        """Return the user of that id at the chat server, of whom nothing need be known. Raises Unauthorized."""
+        self._check_foreign(id)
+        if known is None:
+            return User(id, id, "", "user")
+        return replace(known, role=lesser(known.role, chat_tokens.ceiling))
+
+    def _meant(self, entry: Entry, exchange: Exchange) -> User:
+        """Return the user for whom a token calls: whom it names if it is a service token, else its owner."""
+        ceiling = entry.ceiling
+        if ceiling is None or entry.user.role == "pending" or not self._takes_names:
+            return entry.user
+        said = user_headers(exchange.scope["headers"])
+        if not said:
             return entry.user
         if SIGNED not in said:
             user = user_of(ceiling, said.get(ID), said.get(NAME), said.get(EMAIL), said.get(ROLE))
@@ -150,7 +174,6 @@ class Auth:
             hint = "name the secret it is signed with: auth.jwt.secret"
             raise Unauthorized("the token in X-OpenWebUI-User-Jwt cannot be checked", hint=hint)
         self._check_foreign(user.id)
-        self._chat_users.named(user)
         return user
 
     def _check_foreign(self, id: str) -> None:
@@ -207,6 +230,15 @@ def _cookie(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
                 if name == b"token":
                     return token.strip(b'"')
     return b""
+
+
+def _is_signed(token: bytes) -> bool:
+    """Whether a token looks like a chat server's: a JWT."""
+    return token.count(b".") == 2
+
+
+def _unknown() -> Unauthorized:
+    return Unauthorized("the token is not known, or was revoked")
 
 
 def _blocked(wait_s: float) -> RateLimited:

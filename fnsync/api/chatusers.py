@@ -44,12 +44,19 @@ class ChatUsers:
             return user
         user, until = self._looked_up.get(id, (None, 0.0))
         if time.monotonic() >= until:
-            account = await asyncio.to_thread(self._state.account, id)
-            user = account.user if account is not None and account.origin == "forwarded" else None
+            user = await asyncio.to_thread(self._asked, id)
             if len(self._looked_up) >= MANY_USERS:
                 self._looked_up.clear()
             self._looked_up[id] = (user, time.monotonic() + BELIEVED_S)
         return user
+
+    def known_now(self, id: str) -> User | None:
+        """The same by what the state says at this moment; blocking. Raises StoreError."""
+        return self._named.get(id) or self._asked(id)
+
+    def _asked(self, id: str) -> User | None:
+        account = self._state.account(id)
+        return account.user if account is not None and account.origin == "forwarded" else None
 
     def forget(self) -> None:
         """Believe the state anew: users may have been removed."""

@@ -7,7 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -34,6 +34,10 @@ LINGER_S = 5.0
 #: ASGI extension of our server: a Connection.
 CONNECTION = "fnsync.connection"
 
+#: Whom a route is for: without a token; with any token; with an admin's; with that of an admin or, where users may
+#: have functions of their own, of whoever the endpoint finds to be its owner.
+Who = Literal["anyone", "caller", "admin", "manager"]
+
 #: Who calls where nobody was asked to say.
 NOBODY = User("", "", "", "pending")
 
@@ -59,6 +63,7 @@ class Exchange:
         "openai",
         "authorization",
         "events",
+        "who",
         "caller",
         "headers",
         "event_stream",
@@ -84,6 +89,8 @@ class Exchange:
         self.authorization = b""
         #: Whether the client wants to see what functions emit.
         self.events = False
+        #: Whom the route is for.
+        self.who: Who = "anyone"
         #: Who calls; set before a route that needs a token is entered.
         self.caller = NOBODY
         #: Headers that an answer has even if it is an error.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from fnsync.api.answers import Full, Loaded, Owner, Proposed, Summary, WithOwner, WithValves
+from fnsync.api.auth import Auth
 from fnsync.api.exchange import Exchange
-from fnsync.api.forms import Form, read_body, read_query
+from fnsync.api.forms import F, Form, read_body, read_query
 from fnsync.api.routes import Answer, Endpoint, Errors, Method, Route, api_route, ok
 from fnsync.chat.access import may_use
 from fnsync.edits.drafts import Content
@@ -150,8 +151,9 @@ class VersionQuery(Form):
 class FunctionEndpoints:
     """Answers what lists, reads and edits functions."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, auth: Auth) -> None:
         self._service = service
+        self._auth = auth
         self._manager: Manager = service.manager
         self._transfer = Transfer(service.manager)
         self._limit = service.config.server.max_body
@@ -297,43 +299,44 @@ class FunctionEndpoints:
         await exchange.json(200, full(row), [etag(row)])
 
     async def create(self, exchange: Exchange) -> None:
-        form = await read_body(exchange, FunctionForm, self._limit)
+        form = await self.body(exchange, FunctionForm)
         caller = exchange.caller
         content = Content(form.name, form.content, form.meta)
         owner = None if caller.is_admin else caller.id
-        written = await self._manager.create(form.id, content, Terms(caller, form.commit_message), owner=owner)
+        written = await self._manager.create(form.id, content, self.terms(exchange, form.commit_message), owner=owner)
         await self.answer(exchange, written, summary)
 
     async def update(self, exchange: Exchange) -> None:
+        self.managed(exchange)
+        form = await self.body(exchange, UpdateForm)
         id = self.managed(exchange).unit.id
-        form = await read_body(exchange, UpdateForm, self._limit)
         content = Content(form.name, form.content, form.meta)
-        terms = Terms(exchange.caller, form.commit_message, based_on(exchange, form.version_id))
+        terms = self.terms(exchange, form.commit_message, based_on(exchange, form.version_id))
         await self.answer(exchange, await self._manager.update(id, content, terms), full)
 
     async def delete(self, exchange: Exchange) -> None:
-        written = await self._manager.delete(self.managed(exchange).unit.id, self._terms(exchange))
+        written = await self._manager.delete(self.managed(exchange).unit.id, self._asked(exchange))
         await self.answer(exchange, written, None)
 
     async def toggle(self, exchange: Exchange) -> None:
-        written = await self._manager.toggle(self.managed(exchange).unit.id, self._terms(exchange))
+        written = await self._manager.toggle(self.managed(exchange).unit.id, self._asked(exchange))
         await self.answer(exchange, written, full)
 
     async def toggle_global(self, exchange: Exchange) -> None:
-        written = await self._manager.toggle_global(self.managed(exchange).unit.id, self._terms(exchange))
+        written = await self._manager.toggle_global(self.managed(exchange).unit.id, self._asked(exchange))
         await self.answer(exchange, written, full)
 
     # ---- many --------------------------------------------------------------------------------------------
 
     async def load_url(self, exchange: Exchange) -> None:
-        form = await read_body(exchange, UrlForm, self._limit)
+        form = await self.body(exchange, UrlForm)
         fetched = await fetch(form.url, SOURCE_BYTES)
         await exchange.json(200, {"name": fetched.name, "content": fetched.content})
 
     async def sync(self, exchange: Exchange) -> None:
-        form = await read_body(exchange, SyncForm, self._limit)
+        form = await self.body(exchange, SyncForm)
         entries = [entry.entry() for entry in form.functions]
-        written = await self._transfer.sync(entries, Terms(exchange.caller, form.commit_message))
+        written = await self._transfer.sync(entries, self.terms(exchange, form.commit_message))
         if written.proposal is not None:
             await propose(exchange, written)
             return
@@ -344,28 +347,56 @@ class FunctionEndpoints:
     def managed(self, exchange: Exchange) -> Standing:
         """The function of the address, which the caller may manage. Raises UnknownFunction, Unauthorized."""
         standing = self._manager.standing(FunctionId(exchange.scope["path_params"]["id"]))
-        caller = exchange.caller
-        settings = standing.unit.settings
-        if caller.is_admin or (settings.owner is not None and settings.owner == caller.id):
-            return standing
-        if not self.is_visible(standing.unit.id, caller):
-            raise UnknownFunction(f"there is no function {standing.unit.id!r}")
-        raise Unauthorized(f"{standing.unit.id} is managed by admins, and by whose own it is")
+        self._check_manages(exchange.caller, standing.unit)
+        return standing
+
+    def _check_manages(self, caller: User, unit: Unit) -> None:
+        """Raise UnknownFunction or Unauthorized for a caller who may not manage the function."""
+        owner = unit.settings.owner
+        if caller.is_admin or (owner is not None and owner == caller.id):
+            return
+        if not self._sees(caller, unit):
+            raise UnknownFunction(f"there is no function {unit.id!r}")
+        raise Unauthorized(f"{unit.id} is managed by admins, and by whose own it is")
 
     def is_visible(self, id: FunctionId, caller: User) -> bool:
-        """Whether a function is there for a caller. What nobody can read the settings of is for admins only."""
+        """Whether a function is there for a caller."""
         if caller.is_admin:
             return True
         standing = self._service.reconciler.standings.get(id)
-        if standing is None:
-            return False
-        if not standing.unit.settings_known:
-            return standing.live is not None and may_use(standing.live.settings, caller)
-        return may_use(standing.unit.settings, caller)
+        return standing is not None and self._sees(caller, standing.unit)
 
-    def _terms(self, exchange: Exchange) -> Terms:
+    def _sees(self, caller: User, unit: Unit) -> bool:
+        """Whether a caller may know of a function. Where nobody can read the settings, the last that served count."""
+        if unit.settings_known:
+            return may_use(unit.settings, caller)
+        standing = self._service.reconciler.standings.get(unit.id)
+        return standing is not None and standing.live is not None and may_use(standing.live.settings, caller)
+
+    async def body(self, exchange: Exchange, form: type[F]) -> F:
+        """The body. The caller is from then on who they are once it has come, which may take a while.
+
+        Raises Unauthorized, and what `read_body` does.
+        """
+        read = await read_body(exchange, form, self._limit)
+        exchange.caller = await asyncio.to_thread(self._auth.caller_now, exchange)
+        return read
+
+    def terms(self, exchange: Exchange, message: str | None = None, expected: str | None = None) -> Terms:
+        """How the caller makes an edit: only if they still may when it takes effect."""
+
+        def authorize(unit: Unit | None) -> User:
+            caller = self._auth.caller_now(exchange)
+            if unit is not None:
+                self._check_manages(caller, unit)
+            return caller
+
+        return Terms(exchange.caller, message, expected, authorize)
+
+    def _asked(self, exchange: Exchange) -> Terms:
+        """The terms of an edit that has no body."""
         query = read_query(exchange, VersionQuery)
-        return Terms(exchange.caller, None, based_on(exchange, query.version_id))
+        return self.terms(exchange, None, based_on(exchange, query.version_id))
 
     async def _row(self, id: FunctionId) -> FunctionRow:
         row = await asyncio.to_thread(self._service.index.row, id)

@@ -14,14 +14,13 @@ from fnsync.api import errors
 from fnsync.api.answers import Imported as ImportedAnswer
 from fnsync.api.answers import ImportProposed
 from fnsync.api.exchange import Exchange
-from fnsync.api.forms import Form, read_body, read_query
-from fnsync.api.functions import EDIT_ERRORS, GROUP, commit_headers, proposed
+from fnsync.api.forms import Form, read_query
+from fnsync.api.functions import EDIT_ERRORS, GROUP, FunctionEndpoints, commit_headers, proposed
 from fnsync.api.operations import JSON, KEEP_OPEN_S, NDJSON
 from fnsync.api.routes import Answer, Route, api_route
 from fnsync.edits.entries import MOST, Outcome, Progress
 from fnsync.edits.exports import LenientEntry, taken
 from fnsync.edits.importing import Imported, Importer, ImportOptions
-from fnsync.edits.manager import Terms
 from fnsync.errors import FnsyncError
 
 if TYPE_CHECKING:
@@ -47,9 +46,9 @@ class ImportQuery(Form):
 class ImportEndpoints:
     """Answers imports."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, functions: FunctionEndpoints) -> None:
         self._importer = Importer(service.manager)
-        self._limit = service.config.server.max_body
+        self._functions = functions
 
     def routes(self) -> list[Route]:
         """What it answers."""
@@ -71,9 +70,9 @@ class ImportEndpoints:
 
     async def take(self, exchange: Exchange) -> None:
         query = read_query(exchange, ImportQuery)
-        form = await read_body(exchange, ImportForm, self._limit)
+        form = await self._functions.body(exchange, ImportForm)
         options = ImportOptions(form.replace, form.broken, form.origin)
-        terms = Terms(exchange.caller, form.commit_message)
+        terms = self._functions.terms(exchange, form.commit_message)
 
         def work(tell: Callable[[Progress], None]) -> Coroutine[Any, Any, Imported]:
             return self._importer.take(taken(form.functions), options, terms, tell)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fnsync.api.completions import CALL_ERRORS, UNWATCHED_S, Watch, described
 from fnsync.api.exchange import Exchange
-from fnsync.api.forms import Form, read_body
+from fnsync.api.forms import Form
 from fnsync.api.functions import GROUP, FunctionEndpoints
 from fnsync.api.routes import Answer, Route, api_route, ok
 from fnsync.chat.completions import JSON, checked_head, identity
@@ -77,8 +77,9 @@ class InvokingEndpoints:
         await exchange.json(200, function_status(standing, health, self._service.config.defaults.active))
 
     async def invoke(self, exchange: Exchange) -> None:
+        self._functions.managed(exchange)
+        form = await self._functions.body(exchange, InvokeForm)
         standing = self._functions.managed(exchange)
-        form = await read_body(exchange, InvokeForm, self._service.config.server.max_body)
         function = self._service.registry.world.functions.get(standing.unit.id)
         if function is None:
             if standing.problem is not None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from fnsync.api.exchange import Exchange
+from fnsync.api.exchange import Exchange, Who
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 Endpoint = Callable[[Exchange], Awaitable[None]]
 Errors = tuple[type["FnsyncError"], ...]
-#: Whom a route is for: without a token; with any token; with an admin's; with that of an admin or, where users may
-#: have functions of their own, of whoever the endpoint finds to be its owner.
-Who = Literal["anyone", "caller", "admin", "manager"]
 #: What the Functions API is at: the specification's prefix, and Open WebUI's.
 PREFIXES = ("/api", "/api/v1")
 

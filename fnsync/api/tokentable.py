@@ -77,15 +77,20 @@ class TokenTable:
 
     def find(self, token: bytes, digest: bytes) -> Entry | None:
         """The entry of a token, whose SHA-256 is `digest`, as far as the table is known to hold it."""
+        entry = self._find(self._table, token, digest)
+        if entry is not None and entry is not self._admin:
+            self._used.add(entry.id)
+        return entry
+
+    def find_now(self, token: bytes, digest: bytes) -> Entry | None:
+        """The entry of a token by what the state says at this moment; blocking. Raises StoreError."""
+        return self._find(self._now(self._table), token, digest)
+
+    def _find(self, table: Table, token: bytes, digest: bytes) -> Entry | None:
         if self._admin is not None and hmac.compare_digest(digest, self._admin.digest):
             return self._admin
-        if self._table.entries is None:
-            return None
-        entry = self._table.entries.get(token[4:12])
-        if entry is None or not hmac.compare_digest(digest, entry.digest):
-            return None
-        self._used.add(entry.id)
-        return entry
+        entry = None if table.entries is None else table.entries.get(token[4:12])
+        return entry if entry is not None and hmac.compare_digest(digest, entry.digest) else None
 
     async def find_new(self, token: bytes, digest: bytes) -> Entry | None:
         """The entry of a token that may have been made a moment ago: the state is read as it is now.

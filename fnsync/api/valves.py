@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import RootModel
 
 from fnsync.api.exchange import Exchange
-from fnsync.api.forms import read_body, read_query
+from fnsync.api.forms import read_query
 from fnsync.api.functions import (
     EDIT_ERRORS,
     PROPOSED,
@@ -19,7 +19,7 @@ from fnsync.api.functions import (
     propose,
 )
 from fnsync.api.routes import Errors, Route, api_route, ok
-from fnsync.edits.manager import Manager, Terms
+from fnsync.edits.manager import Manager
 from fnsync.errors import (
     Conflict,
     ContentRefused,
@@ -65,7 +65,6 @@ class ValvesEndpoints:
     def __init__(self, service: Service, functions: FunctionEndpoints) -> None:
         self._manager: Manager = service.manager
         self._functions = functions
-        self._limit = service.config.server.max_body
 
     def routes(self) -> list[Route]:
         """What it answers."""
@@ -116,10 +115,11 @@ class ValvesEndpoints:
         await exchange.json(200, await self._manager.schema(id, "valves", exchange.caller))
 
     async def update(self, exchange: Exchange) -> None:
+        self._functions.managed(exchange)
+        posted = await self._functions.body(exchange, Values)
         id = self._functions.managed(exchange).unit.id
-        posted = await read_body(exchange, Values, self._limit)
         query = read_query(exchange, VersionQuery)
-        terms = Terms(exchange.caller, None, based_on(exchange, query.version_id))
+        terms = self._functions.terms(exchange, None, based_on(exchange, query.version_id))
         written, values = await self._manager.set_valves(id, posted.root, terms)
         if written.proposal is not None:
             await propose(exchange, written)
@@ -140,8 +140,9 @@ class ValvesEndpoints:
         await exchange.json(200, schema)
 
     async def update_own(self, exchange: Exchange) -> None:
+        self._visible(exchange)
+        posted = await self._functions.body(exchange, Values)
         id = self._visible(exchange)
-        posted = await read_body(exchange, Values, self._limit)
         await exchange.json(200, await self._manager.set_own_values(id, exchange.caller, posted.root))
 
     def _visible(self, exchange: Exchange) -> FunctionId:

@@ -12,12 +12,11 @@ from fnsync import editions
 from fnsync.api.answers import Difference, Entry, Full, Snapshot
 from fnsync.api.answers import Version as VersionAnswer
 from fnsync.api.exchange import Exchange
-from fnsync.api.forms import Form, read_body, read_query
+from fnsync.api.forms import Form, read_query
 from fnsync.api.functions import EDIT_ERRORS, GROUP, PROPOSED, FunctionEndpoints, if_match
 from fnsync.api.routes import Route, api_route, ok
 from fnsync.edits import messages
 from fnsync.edits.exports import full
-from fnsync.edits.manager import Terms
 from fnsync.errors import Conflict, Invalid, NotFound, Unavailable, UnknownFunction
 from fnsync.git.versions import Version
 from fnsync.model import Unit
@@ -49,7 +48,6 @@ class VersionEndpoints:
     """Answers what concerns versions."""
 
     def __init__(self, service: Service, functions: FunctionEndpoints) -> None:
-        self._service = service
         self._manager = service.manager
         self._archive = service.archive
         self._functions = functions
@@ -157,9 +155,10 @@ class VersionEndpoints:
         )
 
     async def roll_back(self, exchange: Exchange) -> None:
+        self._functions.managed(exchange)
+        form = await self._functions.body(exchange, VersionForm)
         id = self._unit(exchange).id
-        form = await read_body(exchange, VersionForm, self._service.config.server.max_body)
-        terms = Terms(exchange.caller, form.commit_message, if_match(exchange))
+        terms = self._functions.terms(exchange, form.commit_message, if_match(exchange))
         await self._functions.answer(exchange, await self._manager.roll_back(id, form.version_id, terms), full)
 
     def _unit(self, exchange: Exchange) -> Unit:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fnsync.errors import Conflict, Invalid, SourceError
+from fnsync.errors import Conflict, Invalid, SourceError, UnknownFunction
 from fnsync.model import Frontmatter, FunctionId, Settings, Unit
 from fnsync.places import own_folder, settings_of
 from fnsync.source import discovery, files, frontmatter, settings
@@ -204,6 +204,15 @@ class Drafting:
         """What the settings file says now. Raises Conflict for a file that is no good."""
         path = settings_of(unit.path)
         return _no_good(lambda: settings.parse(self._text(path), path))
+
+    def on_disk(self, unit: Unit) -> Unit:
+        """The unit with what its settings file says now. Raises UnknownFunction when its source is gone."""
+        try:
+            if self.read(unit.path) is None:
+                raise UnknownFunction(f"there is no function {unit.id!r}")
+            return replace(unit, settings=self.settings(unit), settings_known=True)
+        except Conflict:
+            return replace(unit, settings=Settings(), settings_known=False)
 
     def read(self, path: str) -> bytes | None:
         """What a file holds now, as far as this edit has not changed it."""

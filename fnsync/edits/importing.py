@@ -198,8 +198,13 @@ class _Writing:
     async def run(self, terms: Terms) -> Written:
         if not self.candidates:
             return Written(())
+
+        def make(drafting: Drafting) -> str:
+            terms.author_now(drafting)
+            return self._make(drafting)
+
         # The mapping of origins is filled in when the edit is drafted: only what changes has one.
-        return await self.manager.writer.apply(Edit(terms.author, self._make, terms.message, origins=self.origins))
+        return await self.manager.writer.apply(Edit(terms.author, make, terms.message, origins=self.origins))
 
     def _make(self, drafting: Drafting) -> str:
         for known in (self.done, self.refusals, self.origins):

@@ -43,6 +43,24 @@ class Terms:
     message: str | None = None
     #: The version or revision of the function that the caller saw.
     expected: str | None = None
+    #: Asked each time that the edit is drafted, of the function as it is then (None: no function in particular). Gives
+    #: the author as they are then. Blocking; may raise any FnsyncError.
+    authorize: Callable[[Unit | None], User] | None = None
+
+    def author_now(self, drafting: Drafting, unit: Unit | None = None) -> User:
+        """The author, if they may make the edit. Raises what `authorize` does, UnknownFunction for one that is gone."""
+        if self.authorize is None:
+            return self.author
+        if unit is None:
+            return self.authorize(None)
+        try:
+            there = drafting.on_disk(unit)
+        except UnknownFunction:
+            author = self.authorize(None)
+            if author.is_admin:
+                return author  # a checkout may be under way; the writer starts again after it
+            raise
+        return self.authorize(there)
 
 
 class Manager:
@@ -107,29 +125,35 @@ class Manager:
         """A new function, not active yet. Raises Invalid, Conflict, and what `Writer.apply` raises."""
 
         def make(drafting: Drafting) -> str:
+            terms.author_now(drafting)
             return messages.CREATE.format(id=drafting.create(id, content, owner=owner))
 
         return await self.writer.apply(Edit(terms.author, make, terms.message))
 
     async def update(self, id: FunctionId, content: Content, terms: Terms) -> Written:
         """New source, name and meta. Raises UnknownFunction, and what `Writer.apply` raises."""
-        return await self._edit(id, terms, lambda drafting, unit: drafting.update(unit, content), messages.UPDATE)
+
+        def change(drafting: Drafting, unit: Unit, author: User) -> str:
+            drafting.update(unit, content)
+            return messages.UPDATE.format(id=id)
+
+        return await self._apply(id, terms, change)
 
     async def toggle(self, id: FunctionId, terms: Terms) -> Written:
         """On or off. Raises UnknownFunction, and what `Writer.apply` raises."""
 
-        def make(drafting: Drafting) -> str:
-            return f"{'Activate' if drafting.toggle(self.standing(id).unit) else 'Deactivate'} {id}"
+        def change(drafting: Drafting, unit: Unit, author: User) -> str:
+            return f"{'Activate' if drafting.toggle(unit) else 'Deactivate'} {id}"
 
-        return await self._apply(id, terms, make)
+        return await self._apply(id, terms, change)
 
     async def toggle_global(self, id: FunctionId, terms: Terms) -> Written:
         """Global or not. Raises UnknownFunction, and what `Writer.apply` raises."""
 
-        def make(drafting: Drafting) -> str:
-            return f"Make {id} {'global' if drafting.toggle_global(self.standing(id).unit) else 'local'}"
+        def change(drafting: Drafting, unit: Unit, author: User) -> str:
+            return f"Make {id} {'global' if drafting.toggle_global(unit) else 'local'}"
 
-        return await self._apply(id, terms, make)
+        return await self._apply(id, terms, change)
 
     async def roll_back(self, id: FunctionId, version: str, terms: Terms) -> Written:
         """Make a function once more what it was at a version: source, helpers, name and meta; all else stays.
@@ -138,29 +162,30 @@ class Manager:
         `Writer.apply` raises.
         """
 
-        def make(drafting: Drafting) -> str:
-            unit = self.standing(id).unit
+        def change(drafting: Drafting, unit: Unit, author: User) -> str:
             there, files = self.archive.files(unit, version)
             said = labels.read(files.settings or b"")
             drafting.restore(unit, files.at(unit.path), said.name, said.meta)
             return f"Roll {id} back to {there.commit[:12]}"
 
-        return await self._apply(id, terms, make)
+        return await self._apply(id, terms, change)
 
     async def delete(self, id: FunctionId, terms: Terms) -> Written:
         """No such function any more. Raises UnknownFunction, and what `Writer.apply` raises."""
-        return await self._edit(id, terms, lambda drafting, unit: drafting.delete(unit), "Delete {id}")
 
-    async def _edit(
-        self, id: FunctionId, terms: Terms, change: Callable[[Drafting, Unit], None], message: str
-    ) -> Written:
+        def change(drafting: Drafting, unit: Unit, author: User) -> str:
+            drafting.delete(unit)
+            return f"Delete {id}"
+
+        return await self._apply(id, terms, change)
+
+    async def _apply(self, id: FunctionId, terms: Terms, change: Callable[[Drafting, Unit, User], str]) -> Written:
+        """Edit a function; `change` is given the function and the author as they are when it is drafted."""
+
         def make(drafting: Drafting) -> str:
-            change(drafting, self.standing(id).unit)
-            return message.format(id=id)
+            unit = self.standing(id).unit
+            return change(drafting, unit, terms.author_now(drafting, unit))
 
-        return await self._apply(id, terms, make)
-
-    async def _apply(self, id: FunctionId, terms: Terms, make: Callable[[Drafting], str]) -> Written:
         self.standing(id)
         expected = {} if terms.expected is None else {id: terms.expected}
         return await self.writer.apply(Edit(terms.author, make, terms.message, expected))
@@ -191,12 +216,13 @@ class Manager:
         checked = await self.checked_valves(function, wanted)
         is_secret = valves.secret_test(manifest.valves_schema, unit.inspection, checked.names)
 
-        def change(drafting: Drafting, unit: Unit) -> None:
+        def change(drafting: Drafting, unit: Unit, author: User) -> str:
             stored = drafting.settings(unit).valves
-            again = valves.asked(posted, stored, may_refer=True)
+            again = valves.asked(posted, stored, may_refer=author.is_admin)
             drafting.set_valves(unit, valves.to_store(checked.values, again, stored, is_secret, self.vault))
+            return f"Set the valves of {id}"
 
-        written = await self._edit(id, terms, change, "Set the valves of {id}")
+        written = await self._apply(id, terms, change)
         return written, self.valves(id)
 
     async def checked_valves(self, function: LiveFunction, wanted: Mapping[str, Any]) -> Checked:

@@ -39,6 +39,7 @@ class Transfer:
         wanted = {one.id for one in checked}
 
         def make(drafting: Drafting) -> str:
+            terms.author_now(drafting)
             added = sum(one.put(self._manager, drafting, keep_valves=False) == "created" for one in checked)
             gone = [unit for unit in self._manager.units() if unit.id not in wanted]
             for unit in gone:
