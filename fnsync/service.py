@@ -147,7 +147,14 @@ class Service:
         )
         self.user_valves = UserValves(self.state, self.vault)
         self.manager = Manager(
-            writer, self.reconciler, self.executor, self.index, self.vault, self.user_valves, self.archive
+            writer,
+            self.reconciler,
+            self.executor,
+            self.index,
+            self.vault,
+            self.user_valves,
+            self.archive,
+            owners=self._owners,
         )
         self.rotation = Rotation(self.manager, self.reconciler, self.user_valves, config.functions, self._on_step)
         # Watching begins before the first look, so that nothing is missed between the two.
@@ -159,6 +166,9 @@ class Service:
         if self.editor is not None:
             tidy = partial(asyncio.to_thread, self.editor.tidy)
             self._periodic.append(asyncio.create_task(every(TIDY_S, tidy, "packing the repository")))
+
+    def _owners(self) -> frozenset[str]:
+        return self.state.ids_with_role("user") if self.config.auth.user_functions else frozenset()
 
     def _open(self) -> None:
         data = self.config.data

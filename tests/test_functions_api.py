@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.conftest import Project, Server, wait_for
 
@@ -282,6 +283,47 @@ def test_owners_see_how_their_functions_stand_call_them_and_read_their_logs_and_
             asked = [bob.get(f"{API}/id/{id}/{what}") for what in ("status", "logs", "logs?follow=true")]
             called = bob.post(f"{API}/id/{id}/invoke", json={})
             assert [answer.status_code for answer in (*asked, called)] == [status] * 4, id
+
+
+@pytest.mark.parametrize("path", ["sync", "import"])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_functions_of_users_that_come_in_a_list_stay_theirs_alone(
+    project: Project, start_server: Callable[..., Server], path: str, enabled: bool
+) -> None:
+    project.configure(f"auth: {{user_functions: {str(enabled).lower()}}}")
+    server = start_server(project)
+    tokens = {role: server.add_token(role) for role in ("user", "admin", "pending")}
+    service = server.add_token("user", "chat@example.org", ceiling="user")
+    zoe = {"X-OpenWebUI-User-Id": "7f3c", "X-OpenWebUI-User-Role": "user"}
+    with server.client() as admin, server.client(tokens["user"]) as ada, server.client(service) as chat:
+        chat.get("/v1/models", headers=zoe)
+
+        def users() -> dict[str, str]:
+            return {user["email"]: user["id"] for user in admin.get("/api/users").json()["users"]}
+
+        wait_for("Zoë", lambda: "7f3c" in users().values())
+        ids = {email.partition("@")[0]: id for email, id in users().items()} | {"zoe": "7f3c", "unknown": "somebody"}
+        known = {"type": "pipe", "updated_at": 1, "created_at": 1, "is_active": True}
+        sent = [
+            {**form(f"{who}_{kind}"), **known, "is_global": kind == "public", "user_id": ids[who]}
+            for who in ("user", "zoe", "admin", "pending", "unknown")
+            for kind in ("own", "public")
+        ]
+
+        assert admin.post(f"{API}/{path}", json={"functions": sent}).status_code == 200
+
+        owners = {file.stem: yaml.safe_load(file.read_text()).get("owner") for file in project.functions.glob("*.yaml")}
+        own = {"user_own": ids["user"], "zoe_own": "7f3c"} if enabled else {}
+        assert owners == {one["id"]: own.get(one["id"]) for one in sent}
+        if enabled:
+            seen = {row["id"] for row in ada.get(API).json() if row["id"].endswith("_own")}
+            assert seen == {"admin_own", "pending_own", "unknown_own", "user_own"}
+            assert say(ada, "user_own") == "one" and "does not exist" in say(ada, "zoe_own")
+            assert ada.put(f"{API}/user_own", json=form("user_own", "two")).status_code == 200
+            for one in sent:
+                one["user_id"] = "7f3c"
+            assert admin.post(f"{API}/{path}", json={"functions": sent, "replace": True}).status_code == 200
+            assert yaml.safe_load((project.functions / "user_own.yaml").read_text())["owner"] == ids["user"]
 
 
 def test_a_users_function_cannot_read_the_servers_environment(

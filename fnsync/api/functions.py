@@ -106,7 +106,7 @@ class SyncEntry(Form):
     is_global: bool = False
     updated_at: int
     created_at: int
-    user_id: str | None = Field(None, description="Ignored by sync: new functions are the caller's")
+    user_id: str | None = Field(None, description="Of a new function: with `auth.user_functions`, whose own it is")
     valves: dict[str, Any] | None = Field(None, description="In clear; without it the function has no stored valves")
 
     def entry(self) -> Entry:

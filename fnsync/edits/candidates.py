@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -43,8 +43,13 @@ class Candidate:
         """Where its source is, or will be."""
         return self.unit.path if self.unit is not None else f"{self.id}.py"
 
-    def put(self, manager: Manager, drafting: Drafting, *, keep_valves: bool) -> Literal["created", "updated"]:
-        """Make the function what the entry says. With `keep_valves`, stored values stay where none are given."""
+    def put(
+        self, manager: Manager, drafting: Drafting, *, keep_valves: bool, owners: Collection[str]
+    ) -> Literal["created", "updated"]:
+        """Make the function what the entry says. With `keep_valves`, stored values stay where none are given.
+
+        A new one that is not global stays the own of its user if they are one of `owners`.
+        """
         entry = self.entry
         unit = manager.unit(self.id)
         # A worker has loaded it already, so nobody need try it once more.
@@ -54,6 +59,7 @@ class Candidate:
                 entry.content,
                 active=entry.active,
                 is_global=entry.is_global,
+                owner=entry.user_id if entry.user_id in owners and not entry.is_global else None,
                 valves=self._stored({}, manager),
                 tried=False,
             )

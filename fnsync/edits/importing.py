@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -209,9 +209,10 @@ class _Writing:
     def _make(self, drafting: Drafting) -> str:
         for known in (self.done, self.refusals, self.origins):
             known.clear()
+        owners = self.manager.owners()
         for one in self.candidates:
             try:
-                self.done[one.id] = drafting.attempt(lambda part, one=one: self._put(part, one))  # type: ignore[misc]
+                self.done[one.id] = drafting.attempt(lambda part, one=one: self._put(part, one, owners))  # type: ignore[misc]
             except FnsyncError as exc:
                 self.refusals[one.id] = _told(exc)
         for one in self.candidates:
@@ -221,10 +222,10 @@ class _Writing:
         count = sum(outcome != "unchanged" for outcome in self.done.values())
         return f"Import {count} function{'s' if count != 1 else ''} from {_one_line(self.options.origin)}"
 
-    def _put(self, part: Drafting, one: Candidate) -> Became:
+    def _put(self, part: Drafting, one: Candidate, owners: Collection[str]) -> Became:
         if self.manager.unit(one.id) is not None and (one.unit is None or not self.options.replace):
             raise Conflict(f"somebody made a function {one.id} meanwhile", hint="import it again")
-        became = one.put(self.manager, part, keep_valves=True)
+        became = one.put(self.manager, part, keep_valves=True, owners=owners)
         if part.changed & self.loose:
             message = f"{one.path} holds changes that are in no commit; the import would overwrite them"
             raise Uncommitted(message, hint="commit or discard them first (git status)")

@@ -75,7 +75,9 @@ class Manager:
         vault: Vault,
         user_valves: UserValves,
         archive: Archive,
+        owners: Callable[[], frozenset[str]],
     ) -> None:
+        """`owners` gives the ids of users who may have functions of their own; blocking."""
         self.writer = writer
         self._index = index
         self._reconciler = reconciler
@@ -83,6 +85,7 @@ class Manager:
         self.vault = vault
         self._user_valves = user_valves
         self.archive = archive
+        self.owners = owners
 
     # ---- functions ---------------------------------------------------------------------------------------
 

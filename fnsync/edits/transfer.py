@@ -40,7 +40,9 @@ class Transfer:
 
         def make(drafting: Drafting) -> str:
             terms.author_now(drafting)
-            added = sum(one.put(self._manager, drafting, keep_valves=False) == "created" for one in checked)
+            owners = self._manager.owners()
+            became = [one.put(self._manager, drafting, keep_valves=False, owners=owners) for one in checked]
+            added = became.count("created")
             gone = [unit for unit in self._manager.units() if unit.id not in wanted]
             for unit in gone:
                 drafting.delete(unit)

@@ -89,6 +89,15 @@ class Users(Opened):
             found = connection.execute(select(tables.users.c.id).where(tables.users.c.origin == "local"))
             return frozenset({ADMIN.id, *found.scalars()})
 
+    def ids_with_role(self, role: Role) -> frozenset[str]:
+        """The ids of all users of that role, local and forwarded."""
+        from sqlalchemy import select  # start time
+
+        from fnsync.store import tables
+
+        with self._reading() as connection:
+            return frozenset(connection.execute(select(tables.users.c.id).where(tables.users.c.role == role)).scalars())
+
     def user(self, id: str) -> User | None:
         """The user of that id."""
         account = self.account(id)
