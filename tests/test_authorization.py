@@ -198,6 +198,16 @@ def test_an_admin_no_longer_one_when_the_body_has_come_is_refused(shared: Server
 
 
 @pytest.mark.parametrize("change", CHANGES)
+def test_a_log_is_followed_by_who_may_read_it_alone(shared: Server, fn: str, change: str) -> None:
+    owned = Owned(shared, fn)
+
+    with shared.client(owned.ada_token) as ada, ada.stream("GET", f"{API}/id/{fn}/logs?follow=true") as answer:
+        assert answer.status_code == 200
+        owned.happen(change)
+        assert [line for line in answer.iter_lines() if line] == [], "it ends"
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_who_may_no_longer_when_the_trial_is_over_is_refused(
     shared: Server, fn: str, change: str, tmp_path: Path
 ) -> None:

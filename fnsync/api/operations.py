@@ -177,10 +177,15 @@ class Operations:
     async def _send_lines(
         self, exchange: Exchange, lines: AsyncGenerator[LogLine, None], following: asyncio.Future[LogLine]
     ) -> None:
-        sent_at = time.monotonic()
+        sent_at = asked_at = time.monotonic()
         try:
             while not self._service.draining:
                 done, _ = await asyncio.wait([following], timeout=FOLLOW_TICK_S)
+                if time.monotonic() - asked_at >= FOLLOW_TICK_S:
+                    exchange.caller = await asyncio.to_thread(self._auth.caller_now, exchange)
+                    asked_at = time.monotonic()
+                if not exchange.caller.is_admin:
+                    self._functions.managed(exchange)
                 if done:
                     await exchange.part(_ndjson([following.result()]))
                     following = asyncio.ensure_future(anext(lines))
@@ -189,6 +194,8 @@ class Operations:
                 else:
                     continue
                 sent_at = time.monotonic()
+        except (Unauthorized, UnknownFunction):
+            pass  # who may no longer read on is told no more; admins stay while a function is away
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
