@@ -105,6 +105,7 @@ HttpUrl = Annotated[str, BeforeValidator(_http_url)]
 GitUrl = Annotated[str, BeforeValidator(_git_url)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 Prefix = Annotated[str, Field(pattern=r"^([a-z_][a-z0-9_]*)?$")]
+ModelPrefix = Annotated[str, Field(pattern=r"^[\w.:/@-]*$")]
 Text = Annotated[str, Field(min_length=1)]
 
 T = TypeVar("T")
@@ -241,6 +242,17 @@ class UpstreamConfig(Section):
     kind: Literal["openai", "ollama"]
     url: HttpUrl
     key: SecretReference | None = None
+    #: Goes before the id of each model.
+    prefix: ModelPrefix = ""
+    #: Globs over the provider's own ids; None: all are allowed.
+    allow: Many[Text] | None = None
+    deny: Many[Text] = ()
+    #: How long an answer may take to begin, and each pause in it.
+    timeout: Interval = 300.0
+    #: After how long the list of models is fetched anew.
+    refresh: Interval = 60.0
+    #: How long a list is used if there is no newer one.
+    cache: Interval = 600.0
 
 
 class JwtConfig(Section):

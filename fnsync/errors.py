@@ -31,6 +31,8 @@
     │   ├── CrashLoop
     │   ├── RepositoryBusy             git holds its lock
     │   └── NotWritable                a disk that is full or read-only
+    ├── UpstreamFailed           502   a provider of models cannot be reached, or answers nonsense
+    ├── UpstreamTimeout          504   it takes too long
     ├── ConfigError                    fnsync.yaml or FNSYNC_*; stops the start
     ├── SourceError                    a file that cannot be read or understood; carries the problem
     ├── RepositoryError          503   git failed; with Retry-After
@@ -231,6 +233,14 @@ class RepositoryBusy(Unavailable):
 
 class NotWritable(Unavailable):
     code = "not_writable"
+
+
+class UpstreamFailed(FnsyncError):
+    code, status, type = "upstream_failed", 502, "upstream_error"
+
+
+class UpstreamTimeout(FnsyncError):
+    code, status, type = "upstream_timeout", 504, "upstream_error"
 
 
 class ConfigError(FnsyncError):

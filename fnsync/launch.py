@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import os
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,24 +44,29 @@ def run(
 
 async def _run(config: Config, environ: Mapping[str, str], listeners: Listeners) -> None:
     # Before anything else: a taken port is the commonest reason not to start.
-    listener = server.listen(config.server.host, config.server.port)
-    service = Service(config, environ, listeners)
-    try:
-        await service.start()
-        token = await asyncio.to_thread(admin_token, service.state, config.data, environ)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 20, 20)
-        url = _url(listener.getsockname())
-        record = msgspec.json.encode({"pid": os.getpid(), "url": url})
-        (config.data / "server.json").write_bytes(record)
-        announcing: list[asyncio.Task[None]] = []
-        await server.serve(
-            service, listener, lambda: announcing.append(asyncio.create_task(_announce(service, url, token)))
-        )
-    finally:
-        listener.close()
-        await service.close()
+    with contextlib.closing(server.listen(config.server.host, config.server.port)) as listener:
+        service = Service(config, environ, listeners)
+        try:
+            await service.start()
+            await _serve(service, listener)
+        finally:
+            listener.close()
+            await service.close()
+
+
+async def _serve(service: Service, listener: socket.socket) -> None:
+    config = service.config
+    token = await asyncio.to_thread(admin_token, service.state, config.data, service.environ)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
+    url = _url(listener.getsockname())
+    record = msgspec.json.encode({"pid": os.getpid(), "url": url})
+    (config.data / "server.json").write_bytes(record)
+    announcing: list[asyncio.Task[None]] = []
+    await server.serve(
+        service, listener, lambda: announcing.append(asyncio.create_task(_announce(service, url, token)))
+    )
 
 
 def _url(address: tuple[Any, ...]) -> str:

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import structlog
 
+from fnsync.chat.upstreams import Upstreams
 from fnsync.config import Config
 from fnsync.edits.archive import Archive
 from fnsync.edits.manager import Manager
@@ -105,6 +106,7 @@ class Service:
         )
         self.executor.logs.on_line = listeners.line
         self.vault.check()
+        self.upstreams = Upstreams(config.upstreams, environ)
         self._on_reload = listeners.reload
         self._on_step = listeners.step
         self._watching: asyncio.Task[None] | None = None
@@ -228,6 +230,7 @@ class Service:
             await asyncio.gather(self._watching, return_exceptions=True)
             await self.reconciler.close()
         await self.executor.close()
+        await self.upstreams.close()
         if self._lock is not None:
             await asyncio.to_thread(self._close_stores)
             (self.config.data / "server.json").unlink(missing_ok=True)
@@ -252,6 +255,7 @@ class Service:
             "sandbox": executor.sandbox(),
             "environments": [asdict(state) for state in executor.environments.states()],
             "functions": functions_status(reconciler.standings, executor.healths(), self.config.defaults.active),
+            "upstreams": self.upstreams.states(),
             "refused": [asdict(problem) for problem in reconciler.refused],
             "recovered": [asdict(found) for found in self.recovered],
         }

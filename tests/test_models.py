@@ -12,6 +12,7 @@ import pytest
 from fnsync.chat.access import may_use
 from fnsync.chat.completions import Completions
 from fnsync.chat.models import Models
+from fnsync.chat.upstreams import Upstreams
 from fnsync.model import Access, Frontmatter, FunctionId, Kind, Limits, LiveFunction, Manifest, Revision, Settings, User
 from fnsync.registry import World
 from fnsync.runtime.executor import Executor
@@ -292,8 +293,8 @@ def live(id: str, *, manifold: bool = False) -> LiveFunction:
 
 def test_nothing_is_kept_of_functions_that_are_gone() -> None:
     executor = cast(Executor, None)  # nothing is called
-    models = Models(executor)
-    completions = Completions(executor, models, cast(UserValves, None))
+    models = Models(executor, Upstreams((), {}))
+    completions = Completions(executor, models, Upstreams((), {}), cast(UserValves, None))
     world = World()
     for number in range(20):
         pipe, manifold = live(f"pipe_{number}"), live(f"manifold_{number}", manifold=True)
@@ -310,7 +311,7 @@ def test_nothing_is_kept_of_functions_that_are_gone() -> None:
 
 
 def test_sub_models_that_nobody_lists_any_more_are_not_kept() -> None:
-    models = Models(cast(Executor, None))
+    models = Models(cast(Executor, None), Upstreams((), {}))
     manifold = live("manifold", manifold=True)
     world = World().changed({manifold.id: manifold})
 

@@ -56,9 +56,9 @@ class App:
         self._auth = Auth(
             service.state, config.auth, config.rate_limits.logins, service.environ, service.reconciler.ready
         )
-        self._models = Models(service.executor)
+        self._models = Models(service.executor, service.upstreams)
         self._tally = Tally()
-        completions = Completions(service.executor, self._models, service.user_valves)
+        completions = Completions(service.executor, self._models, service.upstreams, service.user_valves)
         chat = CompletionsEndpoint(service, self._models, completions, self._tally)
         models = ModelEndpoints(service, self._models)
         functions = FunctionEndpoints(service, self._auth)

@@ -21,7 +21,8 @@ from fnsync.api.routes import Answer, Errors, Route, prefixed
 from fnsync.api.tally import Tally
 from fnsync.chat import requests
 from fnsync.chat.access import may_use
-from fnsync.chat.completions import JSON, Completions, Plain
+from fnsync.chat.answers import JSON, Plain
+from fnsync.chat.completions import Completions
 from fnsync.chat.context import CREDENTIAL_HEADERS
 from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
@@ -42,6 +43,8 @@ from fnsync.errors import (
     Unavailable,
     UnknownModel,
     Unrenderable,
+    UpstreamFailed,
+    UpstreamTimeout,
     WorkerDied,
 )
 from fnsync.model import FunctionId, Kind, LiveFunction, Status, User
@@ -114,7 +117,7 @@ class CompletionsEndpoint:
                 "Chat",
                 body=ChatForm,
                 answers={200: Answer(None, "A completion; with `stream: true` an event stream", (JSON, EVENT_STREAM))},
-                errors=(UnknownModel, RateLimited, *CALL_ERRORS),
+                errors=(UnknownModel, RateLimited, *CALL_ERRORS, UpstreamFailed, UpstreamTimeout),
             )
         ]
 
@@ -151,13 +154,12 @@ class CompletionsEndpoint:
             )
         except UnknownModel as exc:
             raise await self._explained(exc, request.model, caller, world) from exc
-        exchange.headers = completion.plan.headers
-        function = completion.plan.function.id
+        exchange.headers = completion.headers
         began = time.perf_counter()
         self._tally.running += 1
         try:
             async with completion as answer:
-                headers = [*answer.headers, *completion.plan.headers]
+                headers = [*answer.headers, *completion.headers]
                 if isinstance(answer, Plain):
                     await exchange.plain(answer.status, answer.media_type, answer.body, headers)
                     return
@@ -167,7 +169,8 @@ class CompletionsEndpoint:
                 await exchange.end()
         finally:
             self._tally.running -= 1
-            self._tally.call(function, time.perf_counter() - began)
+            if completion.function is not None:
+                self._tally.call(completion.function, time.perf_counter() - began)
 
     async def _explained(self, exc: UnknownModel, model: str, caller: User, world: World) -> FnsyncError:
         """Say more of a model that names a function: what it is, that it is loading, or why it does not load."""

@@ -11,7 +11,8 @@ from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form
 from fnsync.api.functions import GROUP, FunctionEndpoints
 from fnsync.api.routes import Answer, Route, api_route, ok
-from fnsync.chat.completions import JSON, checked_head, identity
+from fnsync.chat.answers import JSON
+from fnsync.chat.completions import checked_head, identity
 from fnsync.chat.invoking import invocation
 from fnsync.deadlines import Deadlines
 from fnsync.errors import (

@@ -10,20 +10,21 @@ ends with an error event. Leaving the block ends the call.
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
 import structlog
 
 from fnsync.chat import context as contexts
+from fnsync.chat.answers import JSON, Headers, Plain, Streamed, is_text, passed_on
 from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
 from fnsync.chat.render import Renderer, stream_error
 from fnsync.chat.requests import ChatRequest
-from fnsync.errors import FnsyncError, Unrenderable
+from fnsync.chat.upstreams import Found, Upstreams
+from fnsync.errors import FnsyncError, UnknownModel, Unrenderable
 from fnsync.model import FunctionId, LiveFunction, User
 from fnsync.registry import World
 from fnsync.runtime import wire
@@ -31,52 +32,10 @@ from fnsync.runtime.call import Invocation, RunningCall
 from fnsync.runtime.executor import CallContext, Executor
 from fnsync.uservalves import UserValves
 
-JSON = "application/json"
-EVENT_STREAM = "text/event-stream; charset=utf-8"
-#: Headers of a function's own response that are the server's business.
-_OWN_HEADERS = frozenset(
-    {
-        "connection",
-        "content-length",
-        "content-type",
-        "date",
-        "keep-alive",
-        "server",
-        "set-cookie",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_TEXT = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
-
 log = structlog.get_logger(__name__)
 
-Headers = list[tuple[bytes, bytes]]
 #: Turns an error into the `error` object of a stream's last event.
 Describe = Callable[[FnsyncError], dict[str, Any]]
-
-
-@dataclass(slots=True)
-class Plain:
-    """An answer that is complete."""
-
-    body: bytes
-    status: int = 200
-    media_type: str = JSON
-    headers: Sequence[tuple[bytes, bytes]] = ()
-
-
-@dataclass(slots=True)
-class Streamed:
-    """An answer that is still being made."""
-
-    parts: AsyncGenerator[bytes, None]
-    status: int = 200
-    media_type: str = EVENT_STREAM
-    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +52,10 @@ class Plan:
 class Completions:
     """Answers chat completion requests. One per server."""
 
-    def __init__(self, executor: Executor, models: Models, user_valves: UserValves) -> None:
+    def __init__(self, executor: Executor, models: Models, upstreams: Upstreams, user_valves: UserValves) -> None:
         self._executor = executor
         self._models = models
+        self._upstreams = upstreams
         self._user_valves = user_valves
         self._rates = Rates()
         self._plans: dict[FunctionId, Plan] = {}
@@ -109,12 +69,20 @@ class Completions:
         *,
         events: bool = False,
         describe: Describe,
-    ) -> Completion:
+    ) -> Completion | PassedThrough:
         """Return the completion, not yet under way.
 
         Raises UnknownModel, RateLimited, and what made a manifold's listing fail.
         """
-        function, sub = self._models.resolve(world, request.model, caller)
+        try:
+            function, sub = self._models.resolve(world, request.model, caller)
+        except UnknownModel as exc:
+            found = await self._upstreams.find(request.model)
+            if found is None:
+                failing = ", ".join(self._upstreams.failing())
+                hint = f"it may be a model of what cannot be asked now: {failing}" if failing else exc.hint
+                raise UnknownModel(exc.message, hint=hint) from exc
+            return PassedThrough(found, request, describe)
         if sub is not None:
             await self._models.confirm(function, sub)
         if function.limits.rate is not None:
@@ -156,8 +124,44 @@ def identity(function: LiveFunction) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((name.encode(), value.encode("ascii", "backslashreplace")) for name, value in named)
 
 
+class PassedThrough:
+    """One completion by a base model, for the time of an `async with` block: the upstream's own answer."""
+
+    #: The function that answers.
+    function = None
+
+    def __init__(self, found: Found, request: ChatRequest, describe: Describe) -> None:
+        self.headers: tuple[tuple[bytes, bytes], ...] = ((b"x-fnsync-upstream", found.upstream.config.name.encode()),)
+        self._found = found
+        self._context = found.completion(request)
+        self._describe = describe
+        self._parts: AsyncGenerator[bytes, None] | None = None
+
+    async def __aenter__(self) -> Plain | Streamed:
+        answer = await self._context.__aenter__()
+        if isinstance(answer, Streamed) and answer.media_type.startswith("text/event-stream"):
+            self._parts = answer.parts
+            return replace(answer, parts=self._events(answer.parts))
+        return answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._parts is not None:
+            await self._parts.aclose()
+        await self._context.__aexit__(kind, exc, trace)
+
+    async def _events(self, parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        try:
+            async for part in parts:
+                yield part
+        except FnsyncError as exc:
+            log.info("stream_broke", upstream=self._found.upstream.config.name, error=exc.code)
+            yield b"\n\n" + stream_error(self._describe(exc))
+
+
 class Completion:
-    """One completion under way, for the time of an `async with` block."""
+    """One completion by a function, for the time of an `async with` block."""
 
     __slots__ = ("plan", "_context", "_request", "_render", "_describe", "_parts")
 
@@ -170,6 +174,16 @@ class Completion:
         self._render = render
         self._describe = describe
         self._parts: AsyncGenerator[bytes, None] | None = None
+
+    @property
+    def function(self) -> FunctionId:
+        """The function that answers."""
+        return self.plan.function.id
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Which function, revision and commit answer."""
+        return self.plan.headers
 
     async def __aenter__(self) -> Plain | Streamed:
         call = await self._context.__aenter__()
@@ -250,14 +264,5 @@ def checked_head(function: LiveFunction, head: wire.Head) -> tuple[int, str, Hea
     """
     if not 200 <= head.status <= 599:
         raise Unrenderable(function.id, f"{function.id}: a response with the status {head.status}")
-    media_type = head.media_type if _TEXT.fullmatch(head.media_type) else "application/octet-stream"
-    headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in head.headers
-        if _NAME.fullmatch(name) and _TEXT.fullmatch(value) and not _is_ours(name.lower())
-    ]
-    return head.status, media_type, headers
-
-
-def _is_ours(name: str) -> bool:
-    return name in _OWN_HEADERS or name.startswith("x-fnsync-")
+    media_type = head.media_type if is_text(head.media_type) else "application/octet-stream"
+    return head.status, media_type, passed_on(head.headers)

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from fnsync.chat.access import may_use
+from fnsync.chat.upstreams import Found, Upstreams
 from fnsync.errors import FnsyncError, TimeLimit, UnknownModel
 from fnsync.model import FunctionId, Kind, LiveFunction, User
 from fnsync.registry import World
@@ -58,8 +59,9 @@ class Listing:
 class Models:
     """Finds and lists models. One per server; safe for one event loop."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, upstreams: Upstreams) -> None:
         self._manifolds = _Manifolds(executor)
+        self._upstreams = upstreams
         self._view: _View | None = None
 
     def resolve(self, world: World, model: str, caller: User) -> tuple[LiveFunction, str | None]:
@@ -88,13 +90,15 @@ class Models:
         raise unknown(f"{function.id}.{sub}")
 
     async def entries(self, world: World, caller: User) -> list[Entry]:
-        """Return the entries of all models the caller may use, by function id, then in the manifold's own order.
+        """Return the entries of all models the caller may use, by function id, then in the manifold's own order;
+        behind them the base models.
 
-        A manifold that fails, or takes longer than PATIENCE_S at first, is left out and logged.
+        A manifold or an upstream that fails, or takes too long at first, is left out and logged.
         """
         view = self._of(world)
         usable = [function for function in view.pipes if may_use(function.settings, caller)]
-        listings = await self._manifolds.for_list([f for f in usable if f.manifest.manifold])
+        manifolds = [function for function in usable if function.manifest.manifold]
+        listings, base = await asyncio.gather(self._manifolds.for_list(manifolds), self._upstreams.models())
         found: list[Entry] = []
         for function in usable:
             if not function.manifest.manifold:
@@ -102,11 +106,18 @@ class Models:
                 continue
             listing = listings.get(function.id)
             found += [view.sub(function, sub, listing.names) for sub in listing.names] if listing else ()
-        return found
+        taken = {entry["id"] for entry in found}
+        return found + [view.base(one) for id, one in base.items() if id not in taken]
 
     async def entry(self, world: World, model: str, caller: User) -> Entry:
         """Return one model's entry. Raises UnknownModel."""
-        function, sub = self.resolve(world, model, caller)
+        try:
+            function, sub = self.resolve(world, model, caller)
+        except UnknownModel:
+            found = await self._upstreams.find(model)
+            if found is None:
+                raise
+            return self._of(world).base(found)
         if sub is not None:
             await self.confirm(function, sub)
         return self.described(world, function, sub)
@@ -184,6 +195,19 @@ class _View:
                 made[1][sub] = entry
         return entry
 
+    def base(self, found: Found) -> Entry:
+        """Return the entry of a base model."""
+        model, kind = found.model, found.upstream.config.kind
+        return {
+            "id": found.id,
+            "name": model.name,
+            "object": "model",
+            "created": model.created,
+            "owned_by": model.owned_by,
+            kind: {"id": model.id},
+            **self._attached(found.id),
+        }
+
     def _entry(self, function: LiveFunction, model: str, name: str) -> Entry:
         return {
             "id": model,
@@ -193,6 +217,11 @@ class _View:
             "owned_by": "openai",
             "pipe": {"type": "pipe"},
             "has_user_valves": function.manifest.user_valves_schema is not None,
+            **self._attached(model),
+        }
+
+    def _attached(self, model: str) -> Entry:
+        return {
             "actions": [item for action in self._actions.of(model) for item in _action_items(action)],
             "filters": [_filter_item(filter) for filter in self._filters.of(model)],
             "tags": [],

@@ -145,6 +145,11 @@ def _public(data: bytes) -> bytes:
     return msgspec.json.encode(body)
 
 
+def renamed(body: bytes, model: str) -> bytes:
+    """The body with another `model`; every other value stays as it was written."""
+    return msgspec.json.encode({**_decode_object(body), "model": model})
+
+
 def _spread(raw: Raw) -> dict[str, Any]:
     """Return what `params` add to a body: its own keys and those of `custom_params`, nulls left out."""
     params = msgspec.json.decode(raw)

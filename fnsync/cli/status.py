@@ -148,6 +148,9 @@ def head_lines(found: Mapping[str, Any]) -> Iterator[str]:
     watcher = found.get("watcher") or {}
     if watcher.get("problem"):
         yield printable(f"watching by {watcher.get('mode')}: {watcher['problem']}")
+    for upstream in found.get("upstreams") or []:
+        said = upstream.get("error") or f"{upstream.get('models')} models"
+        yield printable(f"upstream {upstream.get('name')} at {upstream.get('url')}: {said}")
     for environment in found.get("environments") or []:
         if environment.get("state") not in ("ready", None):
             yield printable(
