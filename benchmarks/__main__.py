@@ -28,6 +28,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "start": starting.start,
     "worker": memory.worker_memory,
     "server": memory.server_memory,
+    "base": completions.base,
     "scale": completions.scale,
     "reconcile": saving.reconcile,
     "list": listing.functions,

@@ -84,12 +84,12 @@ class Bench:
         return project
 
     @contextlib.contextmanager
-    def serving(self, project: Project) -> Iterator[Running]:
-        """The product, ready after a warm start: no worker runs yet."""
+    def serving(self, project: Project, **variables: str) -> Iterator[Running]:
+        """The product, with more variables if given, ready after a warm start: no worker runs yet."""
         self.say(f"starting with {project.count:,} functions")
         if not project.data.exists():
             with product(project) as server:
                 server.wait_ready()
-        with product(project) as server:
+        with product(project, **variables) as server:
             server.wait_ready()
             yield server

@@ -8,6 +8,7 @@ from benchmarks.bench import Bench
 from benchmarks.connection import Connection, post
 from benchmarks.load import Job, LoadError, Series, compare
 from benchmarks.project import CHUNKS
+from benchmarks.reference import BASE_MODEL
 from benchmarks.report import Budget, Row, ratio_at_least
 from benchmarks.servers import TOKEN, Running, reference
 
@@ -59,6 +60,26 @@ def stream(bench: Bench) -> Iterator[Row]:
                 )
                 value, other = ours.per_second * CHUNKS, theirs.per_second * CHUNKS
                 yield Row(f"{name}: chunks", value, "/s", other, budget, ours.spread, _rounds(ours))
+
+
+def base(bench: Bench) -> Iterator[Row]:
+    """A base model through the product, and asked directly."""
+    with reference(bench.folder) as upstream:
+        project = bench.project(2, "echo", "edited")
+        given = f'[{{name: bare, kind: openai, url: "http://127.0.0.1:{upstream.port}/v1"}}]'
+        with bench.serving(project, FNSYNC_UPSTREAMS=given) as server:
+            _check_stream(server, PATH, BASE_MODEL)
+            for connections in CONNECTIONS:
+                for title, stream, unit in (("answers", False, 1), (f"chunks of {CHUNKS}", True, CHUNKS)):
+                    name = f"base model, {_connections(connections)}"
+                    ours, theirs = _compare(
+                        bench,
+                        f"{name}: {title}",
+                        _job(bench, server, PATH, BASE_MODEL, connections, stream=stream),
+                        _job(bench, upstream, PATH, BASE_MODEL, connections, stream=stream),
+                    )
+                    value, other = ours.per_second * unit, theirs.per_second * unit
+                    yield Row(f"{name}: {title}", value, "/s", other, None, ours.spread, _rounds(ours))
 
 
 def scale(bench: Bench) -> Iterator[Row]:

@@ -12,11 +12,13 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from benchmarks.project import CHUNKS, word
 
+#: The model of `/v1`.
+BASE_MODEL = "base-model"
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 
@@ -89,8 +91,20 @@ async def plain_stream(request: Request) -> StreamingResponse:
     return StreamingResponse(events(body["model"]), media_type=EVENT_STREAM)
 
 
+async def completions(request: Request) -> Response:
+    """As a provider of models answers."""
+    body = await request.json()
+    return await (ready_made(request) if body.get("stream") else echo(request))
+
+
+async def models(request: Request) -> JSONResponse:
+    return JSONResponse({"object": "list", "data": [{"id": BASE_MODEL, "object": "model"}]})
+
+
 app = Starlette(
     routes=[
+        Route("/v1/models", models),
+        Route("/v1/chat/completions", completions, methods=["POST"]),
         Route("/echo", echo, methods=["POST"]),
         Route("/stream", stream, methods=["POST"]),
         Route("/ready-made", ready_made, methods=["POST"]),

@@ -92,10 +92,10 @@ class Running:
 
 
 @contextlib.contextmanager
-def product(project: Project) -> Iterator[Running]:
+def product(project: Project, **variables: str) -> Iterator[Running]:
     """`fnsync serve` on a project, not waited for."""
     port = free_port()
-    environ = {**clean_environ(), "FNSYNC_ADMIN_TOKEN": TOKEN, "FNSYNC_SERVER__PORT": str(port)}
+    environ = {**clean_environ(), "FNSYNC_ADMIN_TOKEN": TOKEN, "FNSYNC_SERVER__PORT": str(port), **variables}
     arguments = [sys.executable, "-m", "fnsync.cli.main", "serve"]
     server = Running(arguments, port, project.root, project.root / "server.log", environ)
     try:
