@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
-import httpx
+import aiohttp
 import msgspec
 
 from fnsync.chat.answers import Plain, Streamed, passed_on
@@ -23,7 +24,6 @@ CONNECT_S = 10.0
 CONNECT_TRIES = 2
 #: How long an unused connection is kept; many servers close theirs after more, and a request must not meet that.
 KEEP_ALIVE_S = 4.0
-KEPT_CONNECTIONS = 64
 #: How long a list of models may take, and how large it may be.
 LIST_S = 10.0
 LIST_BYTES = 8 * 1024**2
@@ -61,25 +61,36 @@ class Provider:
         if kind == "ollama":
             path = path.removesuffix("/v1")  # both addresses are given by people
         self._models_url, self._chat_url = (urlunsplit(base._replace(path=path + end)) for end in (models, chat))
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
-        self._client = httpx.AsyncClient(
-            headers=headers | ({"authorization": f"Bearer {key}"} if key else {}),
-            timeout=httpx.Timeout(timeout_s, connect=CONNECT_S, pool=None),
-            transport=httpx.AsyncHTTPTransport(
-                retries=CONNECT_TRIES - 1,
-                limits=httpx.Limits(
-                    max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_S
-                ),
-            ),
-        )
+        headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "fnsync"}
+        self._headers = headers | ({"authorization": f"Bearer {key}"} if key else {})
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=timeout_s)
+        self._proxy = _proxy(base)
+        self._open: aiohttp.ClientSession | None = None
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        """The connections, which begin with the first request."""
+        if self._open is None:
+            self._open = aiohttp.ClientSession(
+                headers=self._headers,
+                timeout=self._timeout,
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),  # what it sets for one caller is none of the next one's
+                auto_decompress=False,
+                proxy=self._proxy,
+            )
+        return self._open
 
     async def models(self) -> tuple[BaseModel, ...]:
         """What it has now. Raises UpstreamFailed, UpstreamTimeout."""
         with self._failures():
-            async with self._client.stream("GET", self._models_url, timeout=LIST_S) as response:
+            response = await self._session.get(
+                self._models_url, timeout=aiohttp.ClientTimeout(total=LIST_S), allow_redirects=False
+            )
+            async with response:
                 body = await self._whole(response, LIST_BYTES)
-        if response.status_code != 200:
-            raise self._failed(f"its list of models is answered {response.status_code}: {_said(body)}")
+        if response.status != 200:
+            raise self._failed(f"its list of models is answered {response.status}: {_said(body)}")
         try:
             value = msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
@@ -97,37 +108,46 @@ class Provider:
         Raises UpstreamFailed and UpstreamTimeout; the parts of a stream do as well.
         """
         with self._failures():
-            request = self._client.build_request("POST", self._chat_url, content=body)
-            response = await self._client.send(request, stream=True)
+            response = await self._posted(body)
         try:
             media_type = response.headers.get("content-type", "application/octet-stream")
-            headers = passed_on(response.headers.multi_items())
-            if stream and response.status_code < 400:
-                yield Streamed(self._parts(response), response.status_code, media_type, headers)
+            headers = passed_on(response.headers.items())
+            if stream and response.status < 400:
+                yield Streamed(self._parts(response), response.status, media_type, headers)
                 return
             with self._failures():
                 answer = await self._whole(response, ANSWER_BYTES)
-            yield Plain(answer, response.status_code, media_type, headers)
+            yield Plain(answer, response.status, media_type, headers)
         finally:
-            await response.aclose()
+            response.close()  # back to the others only if it was read to its end
+
+    async def _posted(self, body: bytes) -> aiohttp.ClientResponse:
+        for left in reversed(range(CONNECT_TRIES)):
+            try:
+                return await self._session.post(self._chat_url, data=body, allow_redirects=False)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                if not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:
         """End all connections."""
-        await self._client.aclose()
+        if self._open is not None:
+            await self._open.close()
 
-    async def _parts(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    async def _parts(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
         with self._failures():
-            async for part in response.aiter_raw():
+            async for part in response.content.iter_any():
                 yield part
 
-    async def _whole(self, response: httpx.Response, limit: int) -> bytes:
+    async def _whole(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
         """The body. A key of ours that it repeats is taken out: some providers say which one was wrong."""
         body = bytearray()
-        async for part in response.aiter_raw():
+        async for part in response.content.iter_any():
             body += part
             if len(body) > limit:
                 raise self._failed(f"it answers with more than {limit} bytes")
-        if self._key and response.status_code >= 400:
+        if self._key and response.status >= 400:
             return bytes(body).replace(self._key.encode(), _HIDDEN)
         return bytes(body)
 
@@ -139,7 +159,7 @@ class Provider:
 
 
 class _Failures:
-    """Turns httpx's errors into ours; none of them names the key."""
+    """Turns aiohttp's errors into ours; none of them names the key."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -148,11 +168,17 @@ class _Failures:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
-        if isinstance(exc, httpx.TimeoutException) and not isinstance(exc, httpx.ConnectTimeout):
+        if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ConnectionTimeoutError):
             raise UpstreamTimeout(f"the upstream {self._name} took too long to answer") from exc
-        if isinstance(exc, httpx.HTTPError | httpx.StreamError | httpx.InvalidURL):
+        if isinstance(exc, aiohttp.ClientError):
             said = str(exc) or type(exc).__name__
             raise UpstreamFailed(f"the upstream {self._name} cannot be reached: {said}") from exc
+
+
+def _proxy(address: SplitResult) -> str | None:
+    """The proxy that the environment names for an address: HTTPS_PROXY, HTTP_PROXY, NO_PROXY."""
+    host = address.netloc.rpartition("@")[2]
+    return None if proxy_bypass(host) else getproxies().get(address.scheme)
 
 
 def _model(entry: Any, kind: str) -> BaseModel | None:
