@@ -34,11 +34,13 @@ IDLE_READERS = 4
 
 DDL = """
 CREATE TABLE function (
-    id TEXT PRIMARY KEY NOT NULL, user_id TEXT NOT NULL, name TEXT NOT NULL, type TEXT, content TEXT NOT NULL,
+    id TEXT PRIMARY KEY NOT NULL, user_id TEXT NOT NULL, name TEXT NOT NULL, type TEXT,
     meta TEXT NOT NULL, valves TEXT NOT NULL, is_active INTEGER NOT NULL, is_global INTEGER NOT NULL,
     created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, path TEXT NOT NULL, revision TEXT, live_revision TEXT,
     status TEXT NOT NULL, error TEXT, source TEXT NOT NULL, "commit" TEXT, rivals TEXT NOT NULL,
-    version TEXT, tag TEXT NOT NULL
+    version TEXT, tag TEXT NOT NULL,
+    -- Last, so that what is before it is read without it.
+    content TEXT NOT NULL
 );
 CREATE INDEX function_is_global ON function (is_global);
 CREATE TABLE unit (path TEXT PRIMARY KEY NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
