@@ -303,6 +303,8 @@ class RequirementsPolicy(Section):
     index: HttpUrl | None = None
     #: The only packages that may be installed; None: any.
     allow: Many[Text] | None = None
+    #: Whether packages that functions import without declaring them are installed, as far as they are known.
+    infer: bool = True
 
 
 class Policy(Section):

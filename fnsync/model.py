@@ -159,6 +159,8 @@ class Frontmatter:
     #: From the frontmatter and the PEP 723 block together; PEP 508 strings, in order, without repeats.
     requirements: tuple[str, ...] = ()
     requires_python: str | None = None
+    #: What imports of the function's files ask for and nobody declared.
+    inferred: tuple[str, ...] = ()
 
 
 #: What a mapping of one key among the valves of a settings file refers with.

@@ -382,7 +382,7 @@ class Reconciler:
             touch = self._provenance.touch(unit)
             candidate = candidate_of(unit, self._policy.limits, self._policy.active, touch)
             environment = self._executor.environments.named(
-                unit.frontmatter.requirements, unit.frontmatter.requires_python
+                unit.frontmatter.requirements, unit.frontmatter.requires_python, unit.frontmatter.inferred
             )
             manifest = await self._executor.load(candidate)
         except (FnsyncError, OSError) as exc:

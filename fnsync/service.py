@@ -92,7 +92,10 @@ class Service:
         environments = Environments(
             data / "environments",
             RequirementsPolicy(
-                requirements.install, str(requirements.index) if requirements.index else None, requirements.allow
+                requirements.install,
+                str(requirements.index) if requirements.index else None,
+                requirements.allow,
+                requirements.infer and requirements.install,
             ),
             environ,
             listeners.environment,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +75,8 @@ class RequirementsPolicy:
     index: str | None = None
     #: Globs over package names; None: all.
     allow: tuple[str, ...] | None = None
+    #: Whether what imports ask for and nobody declared is installed too.
+    infer: bool = True
 
 
 class Environments:
@@ -99,18 +102,39 @@ class Environments:
         """What is known of each environment that was asked for."""
         return (EnvironmentState(BASE, "ready"), *self._states.values())
 
-    def named(self, requirements: Collection[str], requires_python: str | None = None) -> str:
-        """The name of the environment for these requirements: `base`, or a hash of what decides its content."""
+    def named(
+        self, requirements: Collection[str], requires_python: str | None = None, inferred: Collection[str] = ()
+    ) -> str:
+        """The name of the environment for these requirements: `base`, or a hash of what decides its content.
+
+        `inferred`: those that nobody declared. The base environment will do if it happens to have them.
+        """
+        requirements = self._needed(requirements, requires_python, inferred)
         if _python_fits(requires_python) and all(_in_base(entry) for entry in requirements):
             return BASE
         identity = [LAYOUT, platform.python_version(), requires_python or "", *BASE_PACKAGES, *sorted(requirements)]
         return hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
 
-    async def ensure(self, requirements: tuple[str, ...], requires_python: str | None = None) -> Environment:
-        """Return the environment, built if it is not there yet. Raises EnvironmentFailed with uv's own words."""
-        name = self.named(requirements, requires_python)
+    def _needed(
+        self, requirements: Collection[str], requires_python: str | None, inferred: Collection[str]
+    ) -> tuple[str, ...]:
+        """What has to be installed, if not all of it is in the base environment."""
+        if not inferred or not self._policy.infer:
+            return tuple(requirements)
+        is_base = _python_fits(requires_python) and all(_in_base(entry) for entry in requirements)
+        return tuple(requirements) if is_base and all(map(_is_here, inferred)) else (*requirements, *inferred)
+
+    async def ensure(
+        self, requirements: tuple[str, ...], requires_python: str | None = None, inferred: tuple[str, ...] = ()
+    ) -> Environment:
+        """Return the environment, built if it is not there yet; the arguments are those of `named`.
+
+        Raises EnvironmentFailed with uv's own words.
+        """
+        name = self.named(requirements, requires_python, inferred)
         if name == BASE:
             return self.base
+        requirements = self._needed(requirements, requires_python, inferred)
         environment = Environment(name, self._folder / name / "bin" / "python", requirements)
         if await asyncio.to_thread((self._folder / name / COMPLETE).exists):
             self._states.setdefault(name, EnvironmentState(name, "ready", requirements))
@@ -209,7 +233,8 @@ class Environments:
             wanted = ", ".join(environment.requirements)
             raise EnvironmentFailed(
                 f"requirements {wanted} cannot be installed; uv says:\n{said.strip()}",
-                hint="correct `requirements` in the function's frontmatter",
+                hint="correct `requirements` in the function's frontmatter; what only an import asks for is installed "
+                "as the newest version, unless `requirements` names another",
             )
 
     def collect(self, keep: Collection[str]) -> int:
@@ -260,6 +285,16 @@ def _in_base(entry: str) -> bool:
     if name not in BASE_PACKAGES:
         return False
     return requirement.specifier.contains(importlib.metadata.version(name), prereleases=True)
+
+
+@cache
+def _is_here(entry: str) -> bool:
+    """Whether the server itself has a package, and so the base environment."""
+    try:
+        importlib.metadata.version(_parsed(entry).name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _python_fits(requires_python: str | None) -> bool:

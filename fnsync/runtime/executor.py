@@ -160,7 +160,7 @@ class Executor:
     async def _in_turn(self, function: LiveFunction, load: Callable[[LiveFunction], Coroutine[Any, Any, T]]) -> T:
         frontmatter = function.frontmatter
         # Before it takes a place among the loads: a build can take minutes.
-        await self.environments.ensure(frontmatter.requirements, frontmatter.requires_python)
+        await self.environments.ensure(frontmatter.requirements, frontmatter.requires_python, frontmatter.inferred)
         async with self._loads:
             task = asyncio.create_task(load(function))
             try:

@@ -100,7 +100,7 @@ class Processes:
     async def load_worker(self, pool: Pool, spec: WorkerSpec) -> tuple[Worker, tuple[Misfit, ...]]:
         """Fork a worker and have it load the revision; with misfits among its valves it is not to be called. Raises
         LoadFailed, TimeLimit, WorkerDied, EnvironmentFailed."""
-        environment = await self.environments.ensure(spec.requirements, spec.requires_python)
+        environment = await self.environments.ensure(spec.requirements, spec.requires_python, spec.inferred)
         zygote = self.zygotes.get(environment.name)
         try:
             return await self._fork_and_load(pool, spec, environment)

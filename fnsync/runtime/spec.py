@@ -31,6 +31,8 @@ class WorkerSpec:
     variables: Mapping[str, str]
     requirements: tuple[str, ...]
     requires_python: str | None
+    #: Requirements that nobody declared.
+    inferred: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def resolvable_spec_of(function: LiveFunction, sources: Sources) -> tuple[Worker
         variables={name: sources.environ[name] for name in permitted if name in sources.environ},
         requirements=function.frontmatter.requirements,
         requires_python=function.frontmatter.requires_python,
+        inferred=function.frontmatter.inferred,
     )
     return spec, refused
 

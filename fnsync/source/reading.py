@@ -10,7 +10,7 @@ from pathlib import Path
 from fnsync.errors import SourceError
 from fnsync.model import FileStamp, Frontmatter, FunctionId, Inspection, Part, Problem, Settings, Unit
 from fnsync.places import MAIN
-from fnsync.source import files, frontmatter, imports, inspection, revisions, settings, sharing, syntax
+from fnsync.source import files, frontmatter, imports, inspection, packages, revisions, settings, sharing, syntax
 from fnsync.source.decoding import decode
 from fnsync.source.discovery import bad_id, id_of, walk
 from fnsync.source.ignoring import Ignores
@@ -109,6 +109,8 @@ class _Attempt:
     helpers: frozenset[str] = frozenset()
     shared: set[str] = field(default_factory=set)
     imported: tuple[Imported, ...] = ()
+    #: Those of all files.
+    all_imported: list[Imported] = field(default_factory=list)
     total_bytes: int = 0
 
     def run(self) -> Reading:
@@ -201,6 +203,7 @@ class _Attempt:
         seen: set[str] = set()
         while pending:
             module, place, depth = pending.pop()
+            self.all_imported += module.imports
             beside = self.helpers if place.startswith("function/") else frozenset()
             for name in sharing.asked(module.imports, depth, beside):
                 if name not in seen:
@@ -247,6 +250,8 @@ class _Attempt:
                 own.append(inspection.no_class(found, self.path))
         try:
             metadata = frontmatter.parse(text)
+            needed = packages.inferred(self.all_imported, self.helpers | self.shared, metadata.requirements)
+            metadata = replace(metadata, inferred=needed)
         except SourceError as exc:
             metadata = Frontmatter()
             own.append(replace(exc.problem, path=self.path))
