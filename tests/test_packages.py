@@ -39,7 +39,7 @@ def inferred(folder: Path, text: str, name: str = "a.py", **helpers: str) -> tup
         ("import json, httpx, pydantic, unknown_to_all\n", ()),
         ("import google.cloud.storage\n", ("google-cloud-storage",)),
         ("from google.cloud import storage\n", ("google-cloud-storage",)),
-        ("from google.cloud import bigquery\nfrom google import genai\nimport azure\n", ()),
+        ("from google.cloud import bigquery\nfrom google import genai\nimport azure\n", ("google-genai",)),
         ('"""\nrequirements: beautifulsoup4==4.12, PyJWT\n"""\nimport bs4, jwt, lxml\n', ("lxml",)),
         ('"""\nrequirements: git+https://example.org/x.git\n"""\nimport bs4\n', ("beautifulsoup4",)),
     ],
