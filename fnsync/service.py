@@ -83,8 +83,6 @@ class Service:
         data = config.data
         self.worktree: WorkTree | None = None
         self.editor: TreeEditor | None = None
-        #: What became of edits that a crash interrupted.
-        self.recovered: tuple[Recovered, ...] = ()
         self.registry = Registry()
         self.snapshots = Snapshots(data)
         self.vault = Vault(data, environ)
@@ -196,12 +194,17 @@ class Service:
         self.editor = TreeEditor(worktree, Journal(data / "edits"), self._on_step)
         try:
             clean(worktree, data / "proposals")
-            self.recovered = tuple(self.editor.recover())
+            recovered = self.editor.recover()
         except FnsyncError as exc:
             log.warning("edits_not_recovered", error=str(exc), hint=exc.hint)
-        for found in self.recovered:
+            return
+        for found in recovered:
             told = log.info if found.problem is None else log.error
             told("edit_recovered", message=found.message, outcome=found.outcome, problem=found.problem)
+
+    def _recovered(self) -> tuple[Recovered, ...]:
+        """What became of edits that a crash interrupted."""
+        return (self.editor.recovered or ()) if self.editor is not None else ()
 
     def _locked(self) -> bool:
         return self.worktree is not None and self.worktree.locked()
@@ -260,7 +263,7 @@ class Service:
             "functions": functions_status(reconciler.standings, executor.healths(), self.config.defaults.active),
             "upstreams": self.upstreams.states(),
             "refused": [asdict(problem) for problem in reconciler.refused],
-            "recovered": [asdict(found) for found in self.recovered],
+            "recovered": [asdict(found) for found in self._recovered()],
         }
 
 

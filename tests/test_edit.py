@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable
@@ -264,6 +265,69 @@ def test_hooks_see_the_edit_alone_and_may_change_the_message(editor: TreeEditor,
     assert project.git("log", "-1", "--format=%(trailers:key=Reviewed-by)") == "Reviewed-by: a hook"
 
 
+def test_a_hook_that_formats_and_refuses_leaves_the_old_files(
+    editor: TreeEditor, project: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As formatters do that people run by hooks: they change the files, and want to have them added again."""
+    script = "for f in functions/*.py; do grep -q new $f && echo '# formatted' >> $f; done; exit 1"
+    hook(project, "pre-commit", script)
+
+    with pytest.raises(CommitRefused):
+        edit(editor, "functions/a.py", NEW)
+    with pytest.raises(CommitRefused):
+        edit(editor, "functions/fresh/b.py", b"b = 'new'\n")
+    with pytest.raises(CommitRefused):
+        edit(editor, "functions/new.py", b"c = 'new'\n")
+
+    assert (project.functions / "a.py").read_bytes() == OLD
+    assert sorted(path.name for path in project.functions.rglob("*")) == ["a.py", "other.py"]
+    assert project.git("status", "--porcelain") == ""
+    assert leftovers(project, tmp_path) == []
+    kept = caplog.messages[0].rpartition(" ")[2]  # it may have been somebody's
+    assert git(project.root, "cat-file", "-p", kept) == "new = 2\n# formatted"
+
+
+def test_what_a_hook_changes_and_does_not_add_is_a_change_on_disk(editor: TreeEditor, project: Project) -> None:
+    hook(project, "pre-commit", "echo '# by the hook' >> functions/a.py")
+
+    edit(editor, "functions/a.py", NEW)
+
+    assert project.git("show", "HEAD:functions/a.py") == project.git("show", ":functions/a.py") == "new = 2"
+    assert project.git("status", "--porcelain") == "M functions/a.py"
+
+
+def test_gits_folder_may_be_on_another_disk(tmp_path: Path) -> None:
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other disk here")
+    with tempfile.TemporaryDirectory(dir=shm) as folder:
+        root = tmp_path / "apart"
+        subprocess.run(["git", "init", "--quiet", f"--separate-git-dir={folder}/git", str(root)], check=True)
+        project = Project(root)
+        project.write("a.py", OLD.decode())
+        project.write("b.py", "b = 1\n")
+        project.commit("first")
+        hook_file = Path(folder) / "git/hooks/pre-commit"
+        hook_file.parent.mkdir(exist_ok=True)
+        hook_file.write_text("#!/bin/sh\ngit add -A\ntest ! -e refuse || exit 1\n")
+        hook_file.chmod(0o755)
+        editor = editor_of(project, tmp_path)
+
+        edit(editor, "functions/a.py", NEW)
+        edit(editor, "functions/b.py", None)
+        assert project.git("show", "--format=", "--name-status", "HEAD", "HEAD~1").splitlines() == [
+            "D\tfunctions/b.py",
+            "M\tfunctions/a.py",
+        ]
+        (project.root / "refuse").touch()
+        (project.functions / "a.py").chmod(0o640)
+        for after in (OLD, None):
+            with pytest.raises(CommitRefused):
+                edit(editor, "functions/a.py", after)
+            assert (project.functions / "a.py").read_bytes() == NEW
+            assert (project.functions / "a.py").stat().st_mode & 0o777 == 0o640
+
+
 def test_a_hook_that_formats_leaves_a_clean_tree(editor: TreeEditor, project: Project) -> None:
     hook(project, "pre-commit", "sed -i s/new/formatted/ functions/a.py; git add functions/a.py")
 
@@ -318,6 +382,10 @@ def test_a_filter_that_fails_refuses_and_leaves_everything_as_it_was(editor: Tre
 
     with pytest.raises(CommitRefused, match="a filter of the repository fails"):
         edit(editor, "functions/a.py", NEW)
+    (project.functions / "a.py").write_bytes(NEW)
+    with pytest.raises(CommitRefused, match="a filter of the repository fails"):
+        editor.worktree.uncommitted(["functions/a.py"])
+    (project.functions / "a.py").write_bytes(OLD)
 
     assert (project.functions / "a.py").read_bytes() == OLD
 
@@ -346,6 +414,9 @@ def test_commits_are_signed_where_git_is_set_to(editor: TreeEditor, project: Pro
     assert project.git("log", "-1", "--format=%G?") == "G"
 
     key.unlink()
+    with pytest.raises(CommitRefused, match="cannot be signed"):
+        edit(editor, "functions/a.py", b"third\n")
+    key.with_suffix(".pub").unlink()
     with pytest.raises(CommitRefused, match="cannot be signed"):
         edit(editor, "functions/a.py", b"third\n")
     assert (project.functions / "a.py").read_bytes() == NEW
@@ -625,7 +696,97 @@ def test_an_edit_that_was_killed_is_completed_at_the_next_start(
     assert not (project.functions / "other.py").exists()
     assert project.git("status", "--porcelain") == "A  functions/staged.py"
     assert leftovers(project, tmp_path) == []
-    assert editor.recover() == []
+    assert editor.recover() == ()
+
+
+def kill_in_hook(project: Project, tmp_path: Path, script: str) -> None:
+    """Begin an edit, and kill what made it while its hook waits for `go`; the commit goes on."""
+    hook(
+        project,
+        "pre-commit",
+        f"echo x > {tmp_path}/waits; while test ! -e {tmp_path}/go; do sleep 0.02; done; {script}",
+    )
+    command = [sys.executable, "-c", CRASH, str(project.root), str(tmp_path / "journal"), "never"]
+    with subprocess.Popen(command) as process:
+        wait_for("the hook", (tmp_path / "waits").exists)
+        process.kill()
+    (project.root / ".git/hooks/pre-commit").unlink()
+
+
+@pytest.mark.parametrize(("script", "outcome"), [("exit 0", "kept"), ("exit 1", "completed")])
+def test_a_commit_that_outlives_the_server_is_waited_for(
+    editor: TreeEditor, project: Project, tmp_path: Path, script: str, outcome: str
+) -> None:
+    (project.root / "precious.txt").write_text("mine")
+    project.git("add", "precious.txt")
+    project.git("commit", "--quiet", "-m", "precious")
+    kill_in_hook(project, tmp_path, script)
+
+    timer = threading.Timer(0.3, (tmp_path / "go").touch)
+    timer.start()
+    [recovered] = editor.recover()
+
+    assert recovered.outcome == outcome
+    assert project.git("log", "--format=%s").splitlines() == ["Update a", "precious", "first"]
+    assert project.git("ls-files") == "functions/a.py\nfunctions/a.yaml\nprecious.txt"
+    assert project.git("status", "--porcelain") == ""
+    assert leftovers(project, tmp_path) == []
+
+
+def test_while_such_a_commit_goes_on_nothing_is_edited_and_after_it_is_recovered_first(
+    editor: TreeEditor, project: Project, tmp_path: Path
+) -> None:
+    kill_in_hook(project, tmp_path, "exit 0")
+
+    with pytest.raises(RepositoryBusy, match="goes on that a server began"), editor.locked(wait_s=0.05):
+        pass
+    assert editor.recovered is None
+    (tmp_path / "go").touch()
+    made = edit(editor, "functions/c.py", b"c = 1\n", "Create c")
+
+    assert made is not None and editor.recovered is not None
+    assert [found.outcome for found in editor.recovered] == ["kept"]
+    assert project.git("log", "--format=%s").splitlines() == ["Create c", "Update a", "first"]
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_what_a_hook_left_running_does_not_hold_a_recovery_up_for_long(
+    editor: TreeEditor, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fnsync.git.lock.COMMIT_S", 0.2)
+    hook(project, "post-commit", f"sleep 60 & echo $! > {tmp_path}/pid")
+    command = [sys.executable, "-c", CRASH, str(project.root), str(tmp_path / "journal"), "committed"]
+    subprocess.run(command, capture_output=True)
+    try:
+        assert [found.outcome for found in editor.recover()] == ["kept"]
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_an_edit_that_people_took_back_before_the_next_start_is_not_made_again(
+    editor: TreeEditor, project: Project, tmp_path: Path
+) -> None:
+    subprocess.run([sys.executable, "-c", CRASH, str(project.root), str(tmp_path / "journal"), "committed"])
+    (project.root / ".git/index.lock").unlink()
+    project.git("reset", "--quiet", "--hard")
+    project.git("revert", "--no-edit", "HEAD")
+
+    assert [found.outcome for found in editor.recover()] == ["kept"]
+    assert (project.functions / "a.py").read_bytes() == OLD
+    assert project.git("log", "-1", "--format=%s") == 'Revert "Update a"'
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_an_edit_is_not_completed_on_another_branch(editor: TreeEditor, project: Project, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", CRASH, str(project.root), str(tmp_path / "journal"), "begun"])
+    (project.root / ".git/index.lock").unlink()
+    project.git("checkout", "--quiet", "-b", "side")
+
+    [recovered] = editor.recover()
+
+    assert recovered.outcome == "unfinished" and "another branch than main" in (recovered.problem or "")
+    assert (project.functions / "a.py").read_bytes() == OLD
+    assert project.git("log", "-1", "--format=%s") == "first"
 
 
 KILLED_KEEPING = (
@@ -679,7 +840,7 @@ def test_an_edit_that_was_killed_leaves_alone_what_somebody_changed_since(
 
     assert [again.problem is not None for again in editor.recover()] == [True]
     shutil.rmtree(folder)
-    assert editor.recover() == []
+    assert editor.recover() == ()
 
 
 def test_an_edit_that_was_killed_after_its_commit_is_kept_whatever_the_files_are_since(

@@ -169,6 +169,52 @@ def test_no_version_is_shown_for_what_is_in_no_commit(ready: Server) -> None:
     assert shown.json()["version_id"] is None and shown.json()["content"] == source("not committed")
 
 
+def while_git_is_at_work(
+    server: Server, send: Callable[[], httpx.Response], change: Callable[[], object]
+) -> httpx.Response:
+    """The answer to an edit that waited for git's lock, and what it was based on changed meanwhile."""
+    held = server.project.root / ".git/index.lock"
+    held.write_bytes(b"")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(send)
+        wait_for("the edit to wait", lambda: list(held.parent.glob("fnsync-*.lock")))
+        change()
+        held.unlink()
+        return answer.result()
+
+
+def test_what_changes_while_an_edit_waits_for_git_counts(project: Project, start_server: Callable[..., Server]) -> None:
+    project.configure("auth: {user_functions: true}")
+    server = start_server(project)
+    token = server.add_token("user", "ada@example.org", "Ada")
+    with server.client() as admin, server.client(token) as ada:
+        create(admin, "a")
+        create(ada, "mine")
+        tag = admin.get(f"{API}/id/a").headers["etag"]
+        toggled = while_git_is_at_work(
+            server,
+            lambda: admin.post(f"{API}/id/a/toggle", headers={"If-Match": tag}),
+            lambda: project.write("a.py", source("by hand")),
+        )
+        project.git("checkout", "--quiet", "functions")
+        given = while_git_is_at_work(
+            server, lambda: update(ada, "mine", "two"), lambda: project.write("mine.yaml", "owner: bob\n")
+        )
+        project.git("checkout", "--quiet", "functions")
+
+        def demote() -> None:
+            with server.state() as state:
+                user = state.user_by_email("ada@example.org")
+                assert user is not None
+                state.set_role(user.id, "pending")
+
+        wait_for("ada's function again", lambda: ada.get(f"{API}/id/mine").status_code == 200)
+        demoted = while_git_is_at_work(server, lambda: update(ada, "mine", "two"), demote)
+
+    assert [answer.status_code for answer in (toggled, given, demoted)] == [409, 404, 401], given.text
+    assert project.git("log", "--format=%s").splitlines() == ["Create mine", "Create a"]
+
+
 @pytest.mark.parametrize("header", ['""', ""])
 def test_an_edit_based_on_nothing_is_refused(ready: Server, header: str) -> None:
     with ready.client() as client:

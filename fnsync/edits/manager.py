@@ -121,8 +121,10 @@ class Manager:
         unit = self.unit(row.id)
         if row.version is None or unit is None:
             return row
-        is_it = self.archive.is_same(unit, row.version) and self.archive.now(unit).tag == row.tag
-        return row if is_it else replace(row, version=None)
+        # Looked at before and after git is asked: else a checkout in between would go unseen.
+        archive = self.archive
+        is_it = archive.now(unit).tag == row.tag and archive.is_same(unit, row.version)
+        return row if is_it and archive.now(unit).tag == row.tag else replace(row, version=None)
 
     async def create(self, id: str, content: Content, terms: Terms, *, owner: str | None = None) -> Written:
         """A new function, not active yet. Raises Invalid, Conflict, and what `Writer.apply` raises."""

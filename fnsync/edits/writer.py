@@ -189,18 +189,15 @@ class Writer:
     async def _in_turn(self, edit: Edit, tried: Draft, until: float) -> Written:
         """Write what was tried, drafted anew: other edits may have come before it. Raises Moved where that matters."""
         async with self._turn:
-            drafted = await asyncio.to_thread(self._draft, edit)
-            draft = drafted.draft
-            if draft.code != tried.code:
-                raise Moved("the function's files changed meanwhile")
             if self._mode == "branch":
-                proposal = await asyncio.to_thread(self._push, drafted, edit)
-                return Written(await self._rows(draft.ids), None, proposal)
-            made = await asyncio.to_thread(self._write, drafted, edit, until)
+                proposal = await asyncio.to_thread(self._push, tried, edit)
+                return Written(await self._rows(tried.ids), None, proposal)
+            draft, made = await asyncio.to_thread(self._write, tried, edit, until)
             if made is not None:
                 self._reconciler.committed(_told_to_git(made, edit, draft))
         await self._reconciler.settle(draft.after, draft.ids)
-        return Written(await self._rows(draft.ids), made.commit if made else None)
+        rows = await self._rows(draft.ids)
+        return Written(tuple(_of_edit(row, draft) for row in rows), made.commit if made else None)
 
     # ---- draft -------------------------------------------------------------------------------------------
 
@@ -265,30 +262,47 @@ class Writer:
 
     # ---- write -------------------------------------------------------------------------------------------
 
-    def _write(self, drafted: _Drafted, edit: Edit, until: float) -> Made | None:
-        editor, intent = self._intent(drafted, edit)
+    def _write(self, tried: Draft, edit: Edit, until: float) -> tuple[Draft, Made | None]:
+        """Draft once more and carry it out, both under the lock: while it was waited for, git may have changed what the
+        edit was made from, and who may make it."""
+        editor = self._usable()
         with editor.locked(max(lock.LEAST_S, until - time.monotonic())):
+            drafted = self._drafted_again(edit, tried)
+            if not drafted.draft.after:
+                return drafted.draft, None
+            intent = self._intent(drafted, edit)
             editor.admit(intent.paths)
             editor.check(intent)
             self._keep_uncommitted(editor, drafted)
-            return editor.carry_out(intent)
+            return drafted.draft, editor.carry_out(intent)
 
-    def _intent(self, drafted: _Drafted, edit: Edit) -> tuple[TreeEditor, Intent]:
+    def _drafted_again(self, edit: Edit, tried: Draft) -> _Drafted:
+        drafted = self._draft(edit)
+        if drafted.draft.code != tried.code:
+            raise Moved("the function's files changed meanwhile")
+        return drafted
+
+    def _usable(self) -> TreeEditor:
         if self._editor is None:
             raise Unavailable("there is no usable git repository around the functions folder, so nothing is changed")
+        return self._editor
+
+    def _intent(self, drafted: _Drafted, edit: Edit) -> Intent:
         draft = drafted.draft
         author = Author(edit.author.name, edit.author.email)
         message = messages.compose(edit.message, drafted.default, edit.author, self._trailers(edit))
         changes = tuple(
             Change(self.tree_path(path, after), draft.before[path], after) for path, after in draft.after.items()
         )
-        return self._editor, Intent(changes, message, author)
+        return Intent(changes, message, author)
 
     def _trailers(self, edit: Edit) -> list[str]:
         return [origin_line(self.tree_path(path), origin) for path, origin in edit.origins.items()]
 
-    def _push(self, drafted: _Drafted, edit: Edit) -> Proposal | None:
-        editor, intent = self._intent(drafted, edit)
+    def _push(self, tried: Draft, edit: Edit) -> Proposal | None:
+        editor = self._usable()
+        drafted = self._drafted_again(edit, tried)
+        intent = self._intent(drafted, edit)
         assert intent.author is not None
         editor.admit(intent.paths)
         editor.check(intent)
@@ -347,6 +361,13 @@ class Writer:
             target = os.readlink(os.path.join(there, name))
             raise Conflict(f"{path} is a link to {target}, so the edit would change that file", hint="edit that one")
         return os.path.relpath(os.path.join(there, name), self._editor.worktree.root)
+
+
+def _of_edit(row: FunctionRow, draft: Draft) -> FunctionRow:
+    """The row, without a version if the function is something else again by now than the edit made of it."""
+    written = draft.after.get(row.path)
+    is_it = written is None or written.decode(errors="replace").removeprefix("\ufeff") == row.content
+    return row if is_it else replace(row, version=None)
 
 
 def _told_to_git(made: Made, edit: Edit, draft: Draft) -> traces.Made:

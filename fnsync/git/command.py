@@ -18,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, cast
 
-from fnsync.errors import FnsyncError, NotWritable, RepositoryError
+from fnsync.errors import CommitRefused, FnsyncError, NotWritable, RepositoryError
 
 #: How much of the output is read at once.
 PIECE_BYTES = 1 << 20
@@ -49,6 +49,7 @@ _NO_MONITOR = ("-c", "core.fsmonitor=false")
 _OPTIONS = (*_NO_MONITOR, "-c", f"core.hooksPath={os.devnull}")
 #: What git says when the disk takes nothing.
 _NOT_WRITABLE = ("No space left on device", "Out of diskspace", "Read-only file system", "Disk quota exceeded")
+_FILTER = re.compile(r"external filter .* failed|(clean|smudge) filter '.*' failed", re.DOTALL)
 _VERB = re.compile(r"[a-z][a-z-]*")
 
 
@@ -87,11 +88,12 @@ def attempt(
     variables: Mapping[str, str] | None = None,
     hooks: bool = False,
     limit_s: float | None = None,
+    keep: int | None = None,
 ) -> Done:
     """Run git in `folder`, whatever it comes to. Raises RepositoryError when it cannot be run or takes too long.
 
     `variables` are added to its environment. With `hooks` the repository's hooks run. After `limit_s` it is killed,
-    with all that it started.
+    with all that it started. `keep` is a descriptor that it and its hooks get.
     """
     line = _line(folder, arguments, _NO_MONITOR if hooks else _OPTIONS)
     environment = _environment(hooks) | dict(variables or {})
@@ -105,6 +107,7 @@ def attempt(
                 stderr=said,
                 env=environment,
                 start_new_session=limit_s is not None,
+                pass_fds=() if keep is None else (keep,),
             )
         except OSError as exc:
             raise _not_started(folder, exc) from exc
@@ -243,8 +246,13 @@ def _not_started(folder: Path, exc: OSError) -> RepositoryError:
 
 
 def failure(folder: Path, arguments: tuple[str, ...], done: Done) -> FnsyncError:
-    """What a run that failed is told as: a RepositoryError, or NotWritable."""
+    """What a run that failed is told as: a RepositoryError, NotWritable, or CommitRefused for a filter."""
     said = done.said
+    if _FILTER.search(said):
+        return CommitRefused(
+            f"a filter of the repository fails: {said}",
+            hint="see `git check-attr filter -- <file>` and `git config --get-regexp filter`, as the server's user",
+        )
     if any(reason in said for reason in _NOT_WRITABLE):
         hint = "make room, or let the server's user write there"
         return NotWritable(f"git cannot write in {folder}: {said}", retry_after_s=30.0, hint=hint)

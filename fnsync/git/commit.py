@@ -20,12 +20,12 @@ from pathlib import Path
 
 from fnsync.errors import CommitRefused, OutOfGit, RepositoryError
 from fnsync.git import command
-from fnsync.git.lock import writing
+from fnsync.git.lock import COMMIT_S, is_running, running, writing
 from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId
 
 #: How long hooks and signing may take, in seconds.
-LIMIT_S = 120.0
+LIMIT_S = COMMIT_S
 #: How often a commit is made again because HEAD moved although we hold the lock.
 ROUNDS = 3
 #: What begins the names of files that a crash may leave in git's folder.
@@ -57,7 +57,8 @@ _LAST = (
 )
 #: How git's words begin when it cannot sign.
 _SIGNING = re.compile(
-    r"gpg failed|failed to sign|cannot run gpg|cannot run ssh-keygen|private key|user\.signingkey", re.IGNORECASE
+    r"gpg failed|failed to sign|cannot run gpg|cannot run ssh-keygen|(private|public) key|user\.signingkey",
+    re.IGNORECASE,
 )
 #: A merge, a rebase and the like never get here; these decide whether a commit can be refused by the project itself.
 _HOOKS = ("pre-commit", "prepare-commit-msg", "commit-msg")
@@ -112,37 +113,62 @@ def commit(worktree: WorkTree, paths: Collection[str], author: Author | None, me
 
 
 def made_after(worktree: WorkTree, base: CommitId | None, message: str) -> Made | None:
-    """The commit with that message that was made on `base`, if it is the last one. Raises RepositoryError."""
-    if worktree.head() in (None, base):
+    """The commit with that message that was made on `base` and that HEAD comes from. Raises RepositoryError."""
+    head = worktree.head()
+    if head in (None, base):
         return None
-    made = _head(worktree)
-    return made if made.parent == base and _says(worktree, made, message.strip().partition("\n")[0]) else None
+    assert head is not None
+    since = (head,) if base is None else (f"{base}..{head}",)
+    _, found = command.run(worktree.root, "log", "-z", "--no-show-signature", "--format=%H %P%n%B", *since, "--")
+    subject = message.strip().partition("\n")[0].encode(errors="replace")
+    for entry in found.split(b"\0"):
+        line, _, said = entry.partition(b"\n")
+        commit, *parents = line.decode().split()
+        if parents[:1] == ([base] if base else []) and subject in said:  # hooks may have added to it
+            return _made(worktree, commit)
+    return None
 
 
-def settle(worktree: WorkTree, paths: Collection[str], made: Made) -> None:
-    """What a commit asks for once it is made: the index in step, and a ref where no branch leads to it."""
-    renew_index(worktree, paths, b"".join(entry for path, entry in made.entries.items() if path not in paths))
+def settle(worktree: WorkTree, made: Made) -> None:
+    """What a commit asks for once it is made: the index in step, and a ref where no branch leads to it.
+
+    The index gets what the commit has, and not what is on disk: a hook, or somebody, may have changed that since.
+    """
+    if made.entries:
+        with _renewing(worktree) as variables:
+            entries = b"".join(made.entries.values())
+            command.run(worktree.root, "update-index", "-z", "--index-info", stdin=entries, variables=variables)
     if worktree.branch() is None:
         _keep(worktree, made)
 
 
-def renew_index(worktree: WorkTree, paths: Collection[str], others: bytes = b"") -> None:
-    """Have the index hold `paths` as they are on disk, and `others`, which hooks have added to the commit, as they are
-    in it (lines for `--index-info`). Nothing else in it changes."""
+def keep_content(worktree: WorkTree, content: bytes) -> str:
+    """Put a content into the repository, in no commit; git collects it after some weeks. Returns its id."""
+    _, output = command.run(worktree.root, "hash-object", "-w", "--stdin", stdin=content)
+    return output.decode().strip()
+
+
+def renew_index(worktree: WorkTree, paths: Collection[str]) -> None:
+    """Have the index hold `paths` as they are on disk; nothing else in it changes."""
+    with _renewing(worktree) as variables:
+        _update(worktree, paths, variables)
+
+
+@contextmanager
+def _renewing(worktree: WorkTree) -> Iterator[dict[str, str]]:
+    """A copy of the index for git commands with the variables that are given; it takes its place at the end."""
     index = worktree.git_folder / "index"
     with _scratch(worktree) as fresh, writing(index.parent):
         if index.exists():
             shutil.copyfile(index, fresh)
-        variables = {"GIT_INDEX_FILE": str(fresh)}
-        _update(worktree, paths, variables)
-        if others:
-            command.run(worktree.root, "update-index", "-z", "--index-info", stdin=others, variables=variables)
+        yield {"GIT_INDEX_FILE": str(fresh)}
         fresh.replace(index)
 
 
 def remove_leftovers(worktree: WorkTree) -> None:
-    """Remove what a crash left in git's folder; under the lock."""
-    for pattern in (f"{PREFIX}*.index*", f"{PREFIX}*.old"):
+    """Remove what a crash left in git's folder; under the lock. A commit that still runs needs its index."""
+    indexes = () if is_running(worktree.git_folder) else (f"{PREFIX}*.index*",)
+    for pattern in (*indexes, f"{PREFIX}*.old"):
         for path in worktree.git_folder.glob(pattern):
             path.unlink(missing_ok=True)
 
@@ -167,8 +193,7 @@ def _index_of(worktree: WorkTree, base: CommitId | None) -> Iterator[Path]:
                 if current.exists():
                     shutil.copyfile(current, index)
             variables = {"GIT_INDEX_FILE": str(index)}
-            line = (*_NOT_SAFE, "read-tree", "--reset", base)
-            _check(worktree, line, command.attempt(worktree.root, *line, variables=variables))
+            command.run(worktree.root, *_NOT_SAFE, "read-tree", "--reset", base, variables=variables)
         yield index
 
 
@@ -179,19 +204,8 @@ def _update(worktree: WorkTree, paths: Collection[str], variables: Mapping[str, 
     done = command.attempt(worktree.root, *line, stdin=named, variables=variables)
     if "as both a file and as a directory" in done.said:
         raise OutOfGit(f"git cannot hold the file: {done.said}", hint="what is in a submodule is committed there")
-    _check(worktree, line, done)
-
-
-def _check(worktree: WorkTree, line: tuple[str, ...], done: command.Done) -> None:
-    """Raise CommitRefused, RepositoryError or NotWritable unless it ended well."""
-    if done.code == 0:
-        return
-    if "external filter" in done.said:
-        raise CommitRefused(
-            f"a filter of the repository fails: {done.said}",
-            hint="see `git check-attr filter -- <file>` and `git config --get-regexp filter`, as the server's user",
-        )
-    raise command.failure(worktree.root, line, done)
+    if done.code:
+        raise command.failure(worktree.root, line, done)
 
 
 def _differs(worktree: WorkTree, base: CommitId | None, variables: Mapping[str, str]) -> bool:
@@ -224,10 +238,13 @@ def _commit(worktree: WorkTree, variables: Mapping[str, str], message: str) -> b
 
 def _try_commit(worktree: WorkTree, variables: Mapping[str, str], message: str) -> command.Done:
     text = message.encode(errors="replace")
-    try:
-        return command.attempt(worktree.root, *_COMMIT, stdin=text, variables=variables, hooks=True, limit_s=LIMIT_S)
-    except command.TookTooLong as exc:
-        raise CommitRefused(exc.message, hint=exc.hint) from exc
+    with running(worktree.git_folder) as keep:
+        try:
+            return command.attempt(
+                worktree.root, *_COMMIT, stdin=text, variables=variables, hooks=True, limit_s=LIMIT_S, keep=keep
+            )
+        except command.TookTooLong as exc:
+            raise CommitRefused(exc.message, hint=exc.hint) from exc
 
 
 def _knows_committer(worktree: WorkTree) -> bool:
@@ -255,7 +272,11 @@ def _plain(text: str) -> str:
 
 
 def _head(worktree: WorkTree) -> Made:
-    _, found = command.run(worktree.root, *_LAST, "HEAD")
+    return _made(worktree, "HEAD")
+
+
+def _made(worktree: WorkTree, named: str) -> Made:
+    _, found = command.run(worktree.root, *_LAST, named)
     head, _, changes = found.partition(b"\0")
     commit, at, *parents = head.decode().split()
     fields = iter(changes.lstrip(b"\n").split(b"\0"))
@@ -268,15 +289,10 @@ def _head(worktree: WorkTree) -> Made:
     return Made(CommitId(commit), CommitId(parents[0]) if parents else None, int(at), entries)
 
 
-def _says(worktree: WorkTree, made: Made, message: str) -> bool:
-    """Whether a commit's message has this in it; hooks may have added to it."""
-    _, found = command.run(worktree.root, "log", "-1", "--no-show-signature", "--format=%B", made.commit)
-    return message.encode(errors="replace") in found
-
-
 def _take_back(worktree: WorkTree, made: Made, message: str) -> None:
     """HEAD moved, without the lock, while we committed: our commit would undo that. Take it off again."""
-    if made.parent is None or not _says(worktree, made, message.strip()):
+    _, found = command.run(worktree.root, "log", "-1", "--no-show-signature", "--format=%B", made.commit)
+    if made.parent is None or message.strip() not in found.decode(errors="replace"):
         raise _head_moved(worktree)
     command.run(worktree.root, "update-ref", "-m", "fnsync: HEAD had moved", "HEAD", made.parent, made.commit)
 

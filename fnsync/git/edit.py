@@ -13,6 +13,7 @@ are, and what the edit wanted is set aside (git.journal).
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
@@ -24,7 +25,7 @@ from pathlib import Path
 from fnsync.errors import Conflict, FnsyncError, RepositoryBlocked
 from fnsync.git import command, lock
 from fnsync.git.admission import admit
-from fnsync.git.commit import PREFIX, Made, commit, made_after, remove_leftovers, renew_index, settle
+from fnsync.git.commit import PREFIX, Made, commit, keep_content, made_after, remove_leftovers, renew_index, settle
 from fnsync.git.journal import Change, Intent, Journal, sync_folder
 from fnsync.git.lock import writing
 from fnsync.git.worktree import WorkTree
@@ -64,10 +65,13 @@ class TreeEditor:
         self._on_step = on_step
         #: Whether anything was committed since `tidy`.
         self._is_untidy = False
+        #: What became of edits that a crash interrupted, once `recover` was done.
+        self.recovered: tuple[Recovered, ...] | None = None
 
     @contextmanager
     def locked(self, wait_s: float = lock.WAIT_S) -> Iterator[None]:
-        """Hold the working tree's lock. Raises RepositoryBusy, RepositoryBlocked, NotWritable."""
+        """Hold the working tree's lock, with nothing left to recover. Raises RepositoryBusy, RepositoryBlocked,
+        NotWritable."""
         with lock.locked(self.worktree.git_folder, wait_s):
             under_way = self.worktree.under_way()
             if under_way is not None:
@@ -75,6 +79,8 @@ class TreeEditor:
                     f"{under_way} is under way in {self.worktree.root}: no edit is made before it ends",
                     hint="finish or abort it there, then try again",
                 )
+            if self.recovered is None:
+                self.recovered = tuple(self._recover_all())
             yield
 
     def carry_out(self, intent: Intent) -> Made | None:
@@ -84,7 +90,7 @@ class TreeEditor:
         everything is as it was.
         """
         self.check(intent)
-        self._journal.begin(replace(intent, base=self.worktree.head()))
+        self._journal.begin(replace(intent, base=self.worktree.head(), branch=self.worktree.branch()))
         self._on_step("begun")
         try:
             made = self._write_and_commit(intent)
@@ -123,7 +129,7 @@ class TreeEditor:
         """What comes after the commit. It is made, so nothing here can refuse the edit any more."""
         try:
             if made is not None:
-                settle(self.worktree, intent.paths, made)
+                settle(self.worktree, made)
             else:  # HEAD has the same, perhaps with other line ends; the index may not
                 renew_index(self.worktree, intent.paths)
         except FnsyncError as exc:
@@ -146,6 +152,7 @@ class TreeEditor:
             self._on_step("committed")
         except BaseException:
             for file in reversed(files):
+                self._keep_found(file)
                 file.take_back()
             raise
         functions = self.worktree.root / self.worktree.prefix
@@ -155,16 +162,24 @@ class TreeEditor:
 
     # ---- after a crash ----
 
-    def recover(self) -> list[Recovered]:
-        """Complete what a crash interrupted. Raises what `locked` raises."""
-        given_up = [_given_up(message, paths, folder) for folder, message, paths in self._journal.given_up()]
-        intents = list(self._journal.unfinished())
-        stale = lock.is_ours(self.worktree.git_folder / "index.lock")
-        if not intents and not stale:
-            return given_up
-        with self.locked():
-            remove_leftovers(self.worktree)
-            return given_up + [self._recover(intent) for intent in intents]
+    def recover(self) -> tuple[Recovered, ...]:
+        """Complete what a crash interrupted. Raises what `locked` raises; then the next edit tries first."""
+        if not list(self._journal.unfinished()) and not lock.is_ours(self.worktree.git_folder / "index.lock"):
+            self.recovered = tuple(self._given_up())
+        else:
+            with self.locked():
+                pass
+        return self.recovered or ()
+
+    def _recover_all(self) -> list[Recovered]:
+        given_up = list(self._given_up())
+        remove_leftovers(self.worktree)
+        return given_up + [self._recover(intent) for intent in self._journal.unfinished()]
+
+    def _given_up(self) -> Iterator[Recovered]:
+        """Those that were set aside before."""
+        for folder, message, paths in self._journal.given_up():
+            yield _set_aside(message, paths, folder, "a file of it changed")
 
     def _recover(self, intent: Intent) -> Recovered:
         for change in intent.changes:
@@ -178,7 +193,9 @@ class TreeEditor:
             self._journal.end(intent.id)
             return Recovered(intent.message, intent.paths, "kept")
         if foreign:
-            return _given_up(intent.message, intent.paths, self._journal.set_aside(intent), foreign)
+            return self._give_up(intent, f"{', '.join(foreign)} changed")
+        if intent.branch != self.worktree.branch():
+            return self._give_up(intent, f"another branch than {intent.branch or 'a detached HEAD'} was checked out")
         renew_index(self.worktree, intent.paths)
         resumed = tuple(Change(c.path, _content(self._file(c)), c.after) for c in intent.changes)
         try:
@@ -188,9 +205,13 @@ class TreeEditor:
         self._end(intent, made)
         return Recovered(intent.message, intent.paths, "completed" if made else "kept")
 
+    def _give_up(self, intent: Intent, why: str) -> Recovered:
+        return _set_aside(intent.message, intent.paths, self._journal.set_aside(intent), why)
+
     def _settle_made(self, intent: Intent, made: Made) -> None:
         """The commit was made. What is on disk may be somebody's since then, so the index is as the commit has it."""
-        settle(self.worktree, (), made)
+        if self.worktree.head() == made.commit:
+            settle(self.worktree, made)
         functions = self.worktree.root / self.worktree.prefix
         for file in self._files(intent):
             file.clean(functions)
@@ -199,6 +220,13 @@ class TreeEditor:
     def _files(self, intent: Intent) -> list[_File]:
         return [_File(self._file(change), change, self.worktree.git_folder) for change in intent.changes]
 
+    def _keep_found(self, file: _File) -> None:
+        """What a hook, or somebody, made of a file meanwhile is overwritten when the edit is taken back."""
+        found = file.found()
+        if found is not None:
+            kept = keep_content(self.worktree, found)
+            log.warning("what %s held when an edit was taken back: git cat-file -p %s", file.target, kept)
+
     def _is_known(self, change: Change) -> bool:
         return _content(self._file(change)) in (change.before, change.after)
 
@@ -206,67 +234,73 @@ class TreeEditor:
         return self.worktree.root / change.path
 
 
-def _given_up(message: str, paths: tuple[str, ...], folder: Path, foreign: Iterable[str] = ()) -> Recovered:
-    changed = ", ".join(foreign) or "a file of it"
-    problem = f"{changed} changed since, and stays as it is; what the edit wanted is in {folder} until you remove that"
+def _set_aside(message: str, paths: tuple[str, ...], folder: Path, why: str) -> Recovered:
+    problem = f"{why} since, and that stays as it is; what the edit wanted is in {folder} until you remove that"
     return Recovered(message, paths, "unfinished", problem)
 
 
 class _File:
     """One file under way: new content beside it, put in its place, the old one kept until all is done.
 
-    It is kept in git's folder, where a hook that adds all files does not find it; beside, if that is on another disk.
+    It is kept in git's folder, where a hook that adds all files does not find it. Where that is on another disk it is
+    not kept: then it is written anew when it is needed again.
     """
 
     def __init__(self, target: Path, change: Change, git_folder: Path) -> None:
-        self._target = target
+        self.target = target
         self._change = change
         token = secrets.token_hex(8)
         self._fresh = target.with_name(f"{TEMPORARY}{token}.new")
         self._old = git_folder / f"{PREFIX}{token}.old"
-        if change.before is not None and git_folder.stat().st_dev != target.parent.stat().st_dev:
-            self._old = target.with_name(f"{TEMPORARY}{token}.old")
         self._is_put = False
+        self._mode: int | None = None
         #: Folders that were made for it, the innermost first.
         self._made: list[Path] = []
 
     @property
     def folder(self) -> Path:
-        return self._target.parent
+        return self.target.parent
 
     def prepare(self) -> None:
         """Everything that takes room on the disk."""
-        if self._change.after is None or self._change.after == self._change.before:
+        change = self._change
+        if change.after == change.before:
             return
-        self._make_folders()
-        descriptor = os.open(self._fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(self._change.after)
-            if self._change.before is not None:
-                os.fchmod(descriptor, self._target.stat().st_mode & 0o7777)
-            file.flush()
-            os.fsync(descriptor)
+        if change.before is not None:
+            self._mode = self.target.stat().st_mode & 0o7777
+        if change.after is not None:
+            self._make_folders()
+            self._write(change.after)
 
     def put(self) -> None:
         if self._change.after == self._change.before:
             return
         if self._change.before is not None:
-            os.rename(self._target, self._old) if self._change.after is None else _link(self._target, self._old)
+            self._link_old()
         self._is_put = True
         if self._change.after is not None:
-            self._fresh.rename(self._target)
+            self._fresh.rename(self.target)
+        else:
+            self.target.unlink()
+
+    def found(self) -> bytes | None:
+        """What is there that is neither the old content nor the new one."""
+        content = _content(self.target) if self._is_put else None
+        return None if content in (self._change.before, self._change.after) else content
 
     def take_back(self) -> None:
-        """Put the old file in its place again, unless somebody has written it meanwhile."""
-        if self._is_put and _content(self._target) == self._change.after:
-            try:
-                if self._change.before is None:
-                    self._target.unlink(missing_ok=True)
-                else:
-                    self._old.rename(self._target)
-            except OSError as exc:
-                log.error("%s cannot be put back: %s", self._target, exc)
-                return  # what it held is beside it
+        """Put the old file in its place again, whatever is there: a hook may have changed it before it refused."""
+        try:
+            if self._is_put and self._change.before is None:
+                self.target.unlink(missing_ok=True)
+            elif self._is_put and self._old.exists():
+                self._old.rename(self.target)
+            elif self._is_put and self._change.before is not None:
+                self._write(self._change.before)
+                self._fresh.rename(self.target)
+        except OSError as exc:
+            log.error("%s cannot be put back: %s", self.target, exc)
+            return  # what it held is in the journal, and perhaps in git's folder
         for path in (self._fresh, self._old):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -283,6 +317,23 @@ class _File:
             with suppress(OSError):  # not empty
                 self.folder.rmdir()
 
+    def _write(self, content: bytes) -> None:
+        descriptor = os.open(self._fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if self._mode is not None:
+                os.fchmod(descriptor, self._mode)
+            file.flush()
+            os.fsync(descriptor)
+
+    def _link_old(self) -> None:
+        """A second name for the old file, if that costs nothing."""
+        try:
+            os.link(self.target, self._old)
+        except OSError as exc:
+            if exc.errno not in (*lock.NO_LINKS, errno.EXDEV):
+                raise
+
     def _make_folders(self) -> None:
         missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -294,17 +345,6 @@ def _content(file: Path) -> bytes | None:
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _link(file: Path, name: Path) -> None:
-    """A second name for a file; where there are no hard links, a copy."""
-    try:
-        os.link(file, name)
-    except OSError as exc:
-        if exc.errno not in lock.NO_LINKS:
-            raise
-        name.write_bytes(file.read_bytes())
-        name.chmod(file.stat().st_mode & 0o7777)
 
 
 def _sync_folders(files: Iterable[_File]) -> None:

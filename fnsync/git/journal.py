@@ -43,8 +43,9 @@ class Intent:
     changes: tuple[Change, ...]
     message: str
     author: Author | None = None
-    #: HEAD when it began.
+    #: HEAD and its branch when it began.
     base: CommitId | None = None
+    branch: str | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property

@@ -2,6 +2,7 @@
 
     <git folder>/fnsync.lock    locked (flock) for as long as one fnsync changes the tree; the file itself stays
     <git folder>/index.lock     what every git command that changes the index or the tree makes first
+    <git folder>/fnsync.running locked by `git commit` and its hooks, which go on when the server is killed
 
 A crash leaves `index.lock`. It has our mark in it, so whoever takes `fnsync.lock` next knows that nobody holds it
 and removes it. Git itself does not: until then its commands say that the lock is there.
@@ -24,6 +25,8 @@ from fnsync.errors import NotWritable, RepositoryBusy, RepositoryError
 WAIT_S = 10.0
 #: How long at least, for an edit that has waited for others before: they may have waited for the same lock.
 LEAST_S = 0.5
+#: How long a commit may take, its hooks included, in seconds.
+COMMIT_S = 120.0
 #: How often it is looked at meanwhile, in seconds.
 POLL_S = 0.005
 #: What our `index.lock` begins with.
@@ -39,6 +42,7 @@ def locked(git_folder: Path, wait_s: float = WAIT_S) -> Iterator[None]:
     """Hold both locks. Raises RepositoryBusy when others keep them, NotWritable, and RepositoryError."""
     until = time.monotonic() + wait_s
     with _flock(git_folder / "fnsync.lock", until):
+        _await_orphan(git_folder, until)
         lock = git_folder / "index.lock"
         with writing(git_folder):
             _take(lock, until, wait_s)
@@ -46,6 +50,47 @@ def locked(git_folder: Path, wait_s: float = WAIT_S) -> Iterator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def running(git_folder: Path) -> Iterator[int]:
+    """Hold what tells that a commit runs; under the lock. Gives a descriptor: while a program that has it lives, it is
+    held, whatever becomes of this one. At the end of the block it is not, whoever has it."""
+    with writing(git_folder):
+        descriptor = os.open(_running(git_folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        _is_taken(descriptor)  # if not, by what a hook left behind before a crash
+        os.utime(descriptor)
+        yield descriptor
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def is_running(git_folder: Path) -> bool:
+    """Whether a commit, or what its hooks left, has outlived the server that began it; under the lock."""
+    try:
+        descriptor = os.open(_running(git_folder), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _is_taken(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _running(git_folder: Path) -> Path:
+    return git_folder / "fnsync.running"
+
+
+def _await_orphan(git_folder: Path, until: float) -> None:
+    """A commit whose server was killed goes on; wait for it, but not longer than it would have been let run."""
+    while is_running(git_folder) and time.time() - _running(git_folder).stat().st_mtime < COMMIT_S:
+        _wait(
+            until,
+            f"a commit in {git_folder.parent} goes on that a server began before it was killed",
+            "wait until the repository's hooks are done, or end them",
+        )
 
 
 def is_ours(lock: Path) -> bool:
