@@ -315,3 +315,27 @@ def test_what_is_gone_from_the_disk_is_authorized_for_nobody(project: Project) -
 
     with pytest.raises(UnknownFunction):
         Drafting(project.functions, lambda id: read, active=True).on_disk(read)
+
+
+ADMINS = {
+    "a user": ("POST", "/api/users", {"email": "new@example.org", "role": "admin"}),
+    "a role": ("PUT", "/api/users/{id}", {"role": "admin"}),
+    "a token": ("POST", "/api/users/{id}/tokens", {}),
+}
+
+
+@pytest.mark.parametrize("request_", ADMINS)
+def test_nor_does_an_admin_who_is_none_any_more_make_users_and_tokens(shared: Server, request_: str) -> None:
+    address = f"former-{request_.replace(' ', '-')}@example.org"
+    token = shared.add_token("admin", address)
+    with shared.state() as state:
+        admin = state.user_by_email(address)
+    assert admin is not None
+    method, path, body = ADMINS[request_]
+
+    with begun(shared, token, method, path.format(id=admin.id), body) as finish:
+        with shared.state() as state:
+            state.set_role(admin.id, "user")
+        status, answer = finish()
+
+    assert (status, answer["detail"]) == (401, "this needs an admin's token")

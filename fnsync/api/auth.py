@@ -12,6 +12,7 @@ import structlog
 from fnsync.admin import VARIABLE
 from fnsync.api.chatusers import ChatUsers
 from fnsync.api.exchange import Exchange
+from fnsync.api.forms import F, read_body
 from fnsync.api.forwarded import EMAIL, ID, NAME, ROLE, SIGNED, user_headers, user_of
 from fnsync.api.jwts import ChatTokens
 from fnsync.api.logins import Logins
@@ -108,6 +109,16 @@ class Auth:
             id = self._chat_tokens.login(token)
             return self._admitted(self._login(id, self._chat_users.known_now(id), self._chat_tokens), exchange)
         return self._admitted(self._meant(entry, exchange), exchange)
+
+    async def body(self, exchange: Exchange, form: type[F], limit: int) -> F:
+        """The body of a request, of `limit` bytes at most. The caller is from then on who they are once it has come,
+        which may take a while.
+
+        Raises Unauthorized, StoreError, and what `read_body` does.
+        """
+        read = await read_body(exchange, form, limit)
+        exchange.caller = await asyncio.to_thread(self.caller_now, exchange)
+        return read
 
     def _admitted(self, caller: User, exchange: Exchange) -> User:
         """Return the caller, for whom the route is. Raises Unauthorized."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from fnsync.api.answers import Full, Loaded, Owner, Proposed, Summary, WithOwner, WithValves
 from fnsync.api.auth import Auth
 from fnsync.api.exchange import Exchange
-from fnsync.api.forms import F, Form, read_body, read_query
+from fnsync.api.forms import F, Form, read_query
 from fnsync.api.routes import Answer, Endpoint, Errors, Method, Route, api_route, ok
 from fnsync.chat.access import may_use
 from fnsync.edits.drafts import Content
@@ -374,13 +374,8 @@ class FunctionEndpoints:
         return standing is not None and standing.live is not None and may_use(standing.live.settings, caller)
 
     async def body(self, exchange: Exchange, form: type[F]) -> F:
-        """The body. The caller is from then on who they are once it has come, which may take a while.
-
-        Raises Unauthorized, and what `read_body` does.
-        """
-        read = await read_body(exchange, form, self._limit)
-        exchange.caller = await asyncio.to_thread(self._auth.caller_now, exchange)
-        return read
+        """The body; raises what `Auth.body` does."""
+        return await self._auth.body(exchange, form, self._limit)
 
     def terms(self, exchange: Exchange, message: str | None = None, expected: str | None = None) -> Terms:
         """How the caller makes an edit: only if they still may when it takes effect."""

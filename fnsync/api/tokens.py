@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from fnsync.api.auth import Auth
 from fnsync.api.exchange import Exchange
-from fnsync.api.forms import Form, read_body
+from fnsync.api.forms import Form
 from fnsync.api.routes import Answer, Route, prefixed
 from fnsync.errors import Conflict, Invalid, NotFound
 from fnsync.model import Ceiling
@@ -109,7 +109,7 @@ class TokenEndpoints:
 
     async def make(self, exchange: Exchange) -> None:
         id: str = exchange.scope["path_params"]["id"]
-        form = await read_body(exchange, NewToken, self._max_body)
+        form = await self._auth.body(exchange, NewToken, self._max_body)
         token, text = await asyncio.to_thread(self._state.add_token, id, form.label, ceiling=form.ceiling)
         log.info("token_made", token=token.id, user=id, ceiling=token.ceiling, by=exchange.caller.id)
         await self._auth.refresh()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from fnsync.api.auth import Auth
 from fnsync.api.exchange import Exchange
-from fnsync.api.forms import Form, read_body
+from fnsync.api.forms import Form
 from fnsync.api.routes import Answer, Route, prefixed
 from fnsync.errors import Conflict, Invalid, NotFound
 from fnsync.model import Role
@@ -107,7 +107,7 @@ class UserEndpoints:
         await exchange.json(200, {"users": [_answer(account) for account in accounts]})
 
     async def add(self, exchange: Exchange) -> None:
-        form = await read_body(exchange, NewUser, self._max_body)
+        form = await self._auth.body(exchange, NewUser, self._max_body)
         added = await asyncio.to_thread(self._state.add_user, name=form.name, email=form.email, role=form.role)
         log.info("user_added", user=added.id, role=added.role, by=exchange.caller.id)
         await self._auth.refresh()
@@ -118,7 +118,7 @@ class UserEndpoints:
 
     async def change(self, exchange: Exchange) -> None:
         id: str = exchange.scope["path_params"]["id"]
-        form = await read_body(exchange, UserChange, self._max_body)
+        form = await self._auth.body(exchange, UserChange, self._max_body)
         if id == exchange.caller.id and form.role not in (None, exchange.caller.role):
             raise Conflict("this is your own account: another admin has to take the admin role from you")
         changed = await asyncio.to_thread(self._state.update_user, id, name=form.name, email=form.email, role=form.role)
