@@ -30,7 +30,7 @@ PATIENCE_S = 1.0
 #: How long a client that names a model waits for them.
 CALL_PATIENCE_S = 10.0
 #: How long a failure is believed.
-BELIEVED_S = 10.0
+BELIEVED_S = 5.0
 
 log = structlog.get_logger(__name__)
 
