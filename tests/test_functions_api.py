@@ -326,6 +326,26 @@ def test_functions_of_users_that_come_in_a_list_stay_theirs_alone(
             assert yaml.safe_load((project.functions / "user_own.yaml").read_text())["owner"] == ids["user"]
 
 
+def test_an_export_of_what_cannot_be_read_is_taken_once_it_can(
+    project: Project, start_server: Callable[..., Server]
+) -> None:
+    """Nothing tells the type of such a function, so its export has none."""
+    project.write("torn.py", "class Pipe:\n    def pipe(self body):\n")
+    project.commit("torn")
+    with start_server(project).client() as client:
+        client.post(API, json=form("whole"))
+        rows = {row["id"]: row for row in client.get(f"{API}/export").json()}
+        assert rows["torn"]["type"] is None
+
+        refused = client.post(f"{API}/sync", json={"functions": list(rows.values())})
+        assert refused.status_code == 400 and "torn.py:2" in refused.json()["detail"], refused.text
+        assert client.post(f"{API}/import", json={"functions": list(rows.values())}).status_code == 200
+
+        rows["torn"]["content"] = source("mended")
+        taken = client.post(f"{API}/sync", json={"functions": list(rows.values())})
+        assert taken.status_code == 200 and {row["type"] for row in taken.json()} == {"pipe"}
+
+
 def test_a_users_function_cannot_read_the_servers_environment(
     project: Project, start_server: Callable[..., Server]
 ) -> None:

@@ -101,7 +101,7 @@ class SyncEntry(Form):
     name: str
     content: str
     meta: dict[str, Any]
-    type: str = Field(description="Ignored: the source tells it")
+    type: str | None = Field(description="Ignored: the source tells it; null in the export of one that cannot be read")
     is_active: bool = False
     is_global: bool = False
     updated_at: int
