@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fnsync.errors import SourceError
 from fnsync.model import Inspection, Kind
 from fnsync.source import inspection
-from fnsync.source.valves import is_secret_name
+from fnsync.source.secrets import is_secret_name
 
 NONE: frozenset[str] = frozenset()
 
@@ -194,6 +194,9 @@ def test_no_valves_and_empty_valves_differ() -> None:
         ("client_secret: str", True),
         ("x: SecretStr = ''", True),
         ("x: SecretStr | None = None", True),
+        ("x: Secret[str]", True),
+        ("x: dict[str, pydantic.Secret[bytes]]", True),
+        ("x: SecretKind", False),
         ("pin: str = Field('', json_schema_extra={'input': {'type': 'password'}})", True),
         ("pin: str = Field('', json_schema_extra={'a': f(), **more, 'input': {'type': 'password'}})", True),
         ("pin: str = Field('', json_schema_extra={'input': {'type': 'select'}})", False),
@@ -238,6 +241,19 @@ def test_secret_names_in_all_spellings(word: str) -> None:
     [
         *("primary_key", "proxy-authorization", "X-Api-Key", "x-amz-security-token", "DBPassword", "APIKeys"),
         *("openaiapikey", "slacktoken", "rootpwd", "GOOGLE_APPLICATION_CREDENTIALS"),
+        *("smtp_pass", "SMTP_PASS", "smtpPass", "pass", "pass_2", "pw", "api_pw", "passwort", "dbPasswort"),
+        *(
+            "bearer",
+            "X-Bearer",
+            "auth",
+            "basic_auth",
+            "proxyAuth",
+            "jwt",
+            "session_jwt",
+            "cookie",
+            "Set-Cookie",
+            "cookies",
+        ),
     ],
 )
 def test_more_secret_names(name: str) -> None:
@@ -259,11 +275,38 @@ def test_more_secret_names(name: str) -> None:
             "tokenize",
             "tokenization",
         ),
+        *(
+            "use_auth",
+            "enableAuth",
+            "auth_type",
+            "oauth",
+            "jwt_algorithm",
+            "cookie_name",
+            "bearer_format",
+            "pwm",
+            "spw",
+        ),
+        *("pass_through_headers", "passThru", "passed", "passenger"),
         *("passthrough", "pass_through", "passage", "compass", "bypass", "author", "authority", "authors", "auth_mode"),
         *("secretary", "accredited", "sacred_text", "", "_", "7", "ключ"),
     ],
 )
 def test_names_of_no_secret(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        *(
+            (name, True)
+            for name in ("tokens", "max_tokens", "bot_tokens", "token_limit", "password_length", "key_limit")
+        ),
+        *((name, False) for name in ("limit", "max_length", "tokenizer", "bypass", "author")),
+    ],
+)
+def test_a_text_is_no_count(name: str, secret: bool) -> None:
+    assert is_secret_name(name, text=True) is secret
     assert not is_secret_name(name)
 
 

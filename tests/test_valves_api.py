@@ -345,6 +345,108 @@ def test_a_value_without_secrets_stands_in_clear(tuned: Server, client: httpx.Cl
     assert seen(client, "tuned")["extra"] == value
 
 
+GUARDED = """
+from typing import Annotated, Any, Optional, Union
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, RootModel, Secret, SecretStr
+from typing_extensions import TypeAliasType
+
+Pair = tuple[SecretStr, str]
+Pattern = dict[Annotated[str, Field(pattern="^a")], SecretStr]
+Tree = TypeAliasType("Tree", "Union[str, list[Tree]]")
+Alias = TypeAliasType("Alias", list[Secret[str]])
+
+
+class Inner(BaseModel):
+    pair: Pair | None = None
+    gen: Secret[str] | None = None
+
+
+class Many(RootModel[dict[str, Secret[int]]]): ...
+
+
+class Pipe:
+    class Valves(BaseModel):
+        model_config = ConfigDict(populate_by_name=True)
+
+        pair: Pair | None = None
+        inner: Inner | None = None
+        pattern: Pattern | None = None
+        gen: Secret[str] | None = None
+        number: Secret[int] | None = None
+        many: Many | None = None
+        alias: Alias | None = None
+        renamed: Secret[str] | None = Field(None, alias="other")
+        foo: str = Field("", validation_alias=AliasPath("config", "api_key"))
+        bar: str = Field("", validation_alias=AliasPath("cfg", 0, "password"))
+        smtp_pass: str = ""
+        auth: str = ""
+        tokens: str = ""
+        bot_tokens: list[str] = []
+        key_limit: str = ""
+        max_tokens: int = 0
+        token_limit: Optional[int] = None
+        use_auth: str = ""
+        cookie_name: str = Field("", json_schema_extra={"examples": [{"properties": {"api_key": 1}}]})
+        tree: Tree = ""
+        extra: Any = None
+
+    def __init__(self):
+        self.valves = self.Valves()
+
+    def pipe(self, body): ...
+"""
+
+
+@pytest.mark.parametrize("way", ["posted", "imported"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"pair": ["s3cret", "b"]},
+        {"inner": {"pair": ["s3cret", "b"]}},
+        {"inner": {"gen": "s3cret"}},
+        {"pattern": {"ab": "s3cret"}},
+        {"gen": "s3cret"},
+        {"number": 777777},
+        {"many": {"a": 777777}},
+        {"alias": ["s3cret"]},
+        {"other": "s3cret"},
+        {"config": {"api_key": "s3cret"}},
+        {"cfg": [{"password": "s3cret"}]},
+        {"smtp_pass": "s3cret"},
+        {"auth": "s3cret"},
+        {"tokens": "s3cret"},
+        {"bot_tokens": ["s3cret"]},
+        {"key_limit": "s3cret"},
+        {"extra": {"tokens": ["s3cret"]}},
+    ],
+)
+def test_a_secret_is_known_by_its_type_and_by_its_name(
+    tuned: Server, client: httpx.Client, way: str, value: dict[str, Any]
+) -> None:
+    made = {"id": "guarded", "name": "guarded", "content": GUARDED, "meta": {}, "is_active": True}
+    answer = client.post(f"{API}/import", json={"functions": [{**made, "valves": value if way == "imported" else {}}]})
+    assert answer.json()["outcomes"][0]["reason"] is None, answer.text
+    if way == "posted":
+        answer = set_valves(client, "guarded", value)
+        assert answer.status_code == 200, answer.text
+
+    stored = yaml.safe_load((tuned.project.functions / "guarded.yaml").read_text())["valves"]
+    assert all(isinstance(one, dict) and one.keys() == {"secret"} for one in stored.values()), stored
+    assert valves(client, "guarded"), "an admin sees it"
+
+
+def test_what_only_looks_like_a_secret_stands_in_clear(tuned: Server, client: httpx.Client) -> None:
+    client.post(f"{API}/create", json={"id": "guarded", "name": "guarded", "content": GUARDED, "meta": {}})
+    plain = {
+        **{"max_tokens": 5, "token_limit": 7, "use_auth": "digest", "cookie_name": "sid"},
+        **{"tree": ["a", ["b"]], "extra": {"max_tokens": 5, "author": "x"}},
+    }
+
+    assert set_valves(client, "guarded", plain).json() == plain
+
+    assert yaml.safe_load((tuned.project.functions / "guarded.yaml").read_text())["valves"] == plain
+
+
 # ---- references ------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from fnsync.errors import ContentRefused, Draining, FnsyncError, InvalidValves
 from fnsync.git.trailers import Origin
 from fnsync.model import FunctionId, Inspection, Unit, reference_of
 from fnsync.runtime.executor import Trial
+from fnsync.runtime.wire import Checked
 
 #: How many are looked at at the same time; most of that is starting workers, which take turns anyway.
 AT_ONCE = 8
@@ -35,8 +36,8 @@ class Candidate:
     #: Of its class for valves; None: it has none, or nobody could tell.
     schema: Mapping[str, Any] | None = None
     inspection: Inspection = field(default_factory=Inspection)
-    #: Other names of its valves, as in `Checked.names`.
-    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: What its class told of the values given.
+    checked: Checked = field(default_factory=lambda: Checked([], {}))
 
     @property
     def path(self) -> str:
@@ -81,7 +82,7 @@ class Candidate:
         the same, also those that the class does not know any more."""
         given = _given(self.entry)
         plain = {name: value for name, value in given.items() if reference_of(value) is None}
-        is_secret = valves.secret_test(self.schema, self.inspection, self.names)
+        is_secret = valves.secret_test(self.schema, self.inspection, self.checked)
         kept = valves.to_store(plain, given, stored, is_secret, manager.vault)
         return {name: kept.get(name, value) for name, value in given.items()}
 
@@ -128,7 +129,7 @@ async def _candidate(manager: Manager, named: Named, keep_valves: bool) -> Candi
         if inspected.candidate is not None and made.schema is None:
             manager.resolved(inspected.candidate, given)  # nobody checks the values, but references have to hold
         elif given and inspected.candidate is not None:
-            made = replace(made, names=(await manager.checked_valves(inspected.candidate, given)).names)
+            made = replace(made, checked=await manager.checked_valves(inspected.candidate, given))
         return made
     except Draining:
         raise

@@ -219,7 +219,7 @@ class Manager:
         unit = self.standing(id).unit
         wanted = valves.asked(posted, unit.settings.valves, may_refer=terms.author.is_admin)
         checked = await self.checked_valves(function, wanted)
-        is_secret = valves.secret_test(manifest.valves_schema, unit.inspection, checked.names)
+        is_secret = valves.secret_test(manifest.valves_schema, unit.inspection, checked)
 
         def change(drafting: Drafting, unit: Unit, author: User) -> str:
             stored = drafting.settings(unit).valves

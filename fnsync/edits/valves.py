@@ -8,23 +8,17 @@ encrypted as a whole, and whatever looks like a reference further in is a value 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fnsync.errors import Invalid, Unauthorized
 from fnsync.model import Inspection, reference_of
-from fnsync.source.valves import is_secret_name
+from fnsync.runtime.wire import Checked
+from fnsync.source.secrets import holds_secret
 from fnsync.vault import Undecipherable, Vault
 
 #: How much the values of one function may come to, as JSON.
 MOST_BYTES = 256 * 1024
-#: How deep a schema is searched for secret fields.
-MOST_DEPTH = 8
-#: Types of JSON schema that hold no secret, whatever a field is called.
-_HARMLESS = frozenset({"boolean", "integer", "number", "null"})
-#: Types of JSON values that may hold one.
-_MAY_HOLD = (str, Mapping, list)
-
 #: Tells by a valve's name and value whether it is to be encrypted.
 SecretTest = Callable[[str, Any], bool]
 
@@ -79,87 +73,17 @@ def to_store(
     return made
 
 
-def secret_test(
-    schema: Mapping[str, Any] | None, inspection: Inspection, names: Mapping[str, Sequence[str]]
-) -> SecretTest:
+def secret_test(schema: Mapping[str, Any] | None, inspection: Inspection, checked: Checked) -> SecretTest:
     """Tells of a field of a Valves class, and its value, whether there is a secret in it: by the schema, by the source
-    text, by all the names that the field goes by (as in `Checked.names`), and by names inside the value."""
+    text, and by what its worker told of the class."""
     declared = {field.name for field in (*(inspection.valves or ()), *(inspection.user_valves or ())) if field.secret}
-    properties = (schema or {}).get("properties")
-    fields: Mapping[str, Any] = properties if isinstance(properties, Mapping) else {}
-    definitions = (schema or {}).get("$defs")
-    known: Mapping[str, Any] = definitions if isinstance(definitions, Mapping) else {}
+    known = declared.union(checked.secret)
 
     def is_secret(name: str, value: Any) -> bool:
-        all_names = (name, *names.get(name, ()))
-        field = next((fields[one] for one in all_names if one in fields), None)
-        return (
-            not declared.isdisjoint(all_names)
-            or any(_holds_secret(one, field, known, set(), MOST_DEPTH) for one in all_names)
-            or _names_secret(value)
-        )
+        names = (name, *checked.names.get(name, ()))
+        return not known.isdisjoint(names) or holds_secret(names, value, schema)
 
     return is_secret
-
-
-def _names_secret(value: Any) -> bool:
-    """Whether something inside a value is named like a secret and may be one."""
-    pending = [value]
-    while pending:
-        one = pending.pop()
-        if isinstance(one, Mapping):
-            if any(is_secret_name(name) and isinstance(item, _MAY_HOLD) for name, item in one.items()):
-                return True
-            pending += one.values()
-        elif isinstance(one, list):
-            pending += one
-    return False
-
-
-def _holds_secret(name: str, schema: Any, definitions: Mapping[str, Any], seen: set[str], depth: int) -> bool:
-    """Whether a field, or one inside it, is a password, or named like a secret and able to hold one.
-
-    `seen`: the definitions that were looked into, so that each is looked into once.
-    """
-    if not isinstance(schema, Mapping):
-        return is_secret_name(name)  # nothing is known of it but its name
-    if depth == 0:
-        return True
-    reference = schema.get("$ref")
-    if isinstance(reference, str):
-        if reference in seen:
-            return is_secret_name(name)
-        seen.add(reference)
-        schema = {**definitions.get(reference.rpartition("/")[2], {}), **schema}
-    given = schema.get("input")
-    if schema.get("format") == "password" or schema.get("writeOnly") is True:
-        return True
-    if isinstance(given, Mapping) and given.get("type") == "password":
-        return True
-    kinds = _types(schema)
-    if is_secret_name(name) and not (kinds and kinds <= _HARMLESS):
-        return True
-    return any(_holds_secret(inner, item, definitions, seen, depth - 1) for inner, item in _inside(name, schema))
-
-
-def _types(schema: Mapping[str, Any]) -> frozenset[str]:
-    found = schema.get("type")
-    kinds = {found} if isinstance(found, str) else set(found) if isinstance(found, list) else set()
-    for option in schema.get("anyOf") or ():
-        kinds |= _types(option) if isinstance(option, Mapping) else set()
-    return frozenset(kinds)
-
-
-def _inside(name: str, schema: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Schemas inside one, with the names their values go by."""
-    properties = schema.get("properties")
-    found = list(properties.items()) if isinstance(properties, Mapping) else []
-    for key in ("items", "additionalProperties"):
-        if isinstance(schema.get(key), Mapping):
-            found.append((name, schema[key]))
-    for key in ("anyOf", "oneOf", "allOf"):
-        found += [(name, option) for option in schema.get(key) or () if isinstance(option, Mapping)]
-    return found
 
 
 def _is_variable(value: Any) -> bool:

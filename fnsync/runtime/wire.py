@@ -282,6 +282,8 @@ class Checked(msgspec.Struct, frozen=True):
     values: dict[str, Any]
     #: Of fields with aliases: each name a value may be given by, and all that it and what is inside it go by.
     names: dict[str, list[str]] = {}
+    #: The names of fields whose types say that they are secret.
+    secret: list[str] = []
 
 
 class Loaded(msgspec.Struct, frozen=True):

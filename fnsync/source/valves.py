@@ -6,27 +6,15 @@ import ast
 import math
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, cast
 
 from fnsync.model import ValvesField
+from fnsync.source.secrets import is_secret_name
 from fnsync.source.syntax import Scopes, Text, statements
 
-#: Words that make a name a secret's: the whole of one of its words, two of them run together, or what they end with.
-#: Tokens in the plural are counted rather than kept secret (max_tokens), unless it is said what they are for.
-_SECRET_WORDS = ("key", "keys", "creds", "authorization")
-_KINDS = ("access", "api", "auth", "client", "encryption", "master", "private", "refresh", "secret", "signing", "ssh")
-_SECRET_ENDINGS = (
-    *("password", "passwords", "passwd", "passphrase", "passphrases", "passcode", "passcodes", "pwd"),
-    *("secret", "secrets", "credential", "credentials", "token"),
-    *(f"{kind}{word}" for kind in _KINDS for word in ("key", "keys", "tokens")),
-)
-#: Words that a name of a count ends with: `token_limit`, `password_length`.
-_COUNTS = frozenset({"budget", "count", "counts", "length", "limit", "limits", "size", "usage"})
-_SECRET_TYPE = re.compile(r"\bSecret(Str|Bytes)\b")
+_SECRET_TYPE = re.compile(r"\bSecret(Str\b|Bytes\b|\[)")
 #: Types that hold no secret, whatever the name: `use_api_key: bool`, `max_token: int`.
 _HARMLESS_TYPE = re.compile(r"(Optional\[)?(bool|int|float)\]?(\s*\|\s*(int|float|bool|None))*")
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _FACTORIES: dict[str, Any] = {"list": [], "dict": {}, "set": [], "tuple": [], "str": "", "int": 0, "bool": False}
 _JSON_INTS = range(-(2**63), 2**64)
 _MISSING = object()
@@ -38,15 +26,6 @@ def fields(owner: ast.ClassDef, around: ast.ClassDef | None, scopes: Scopes, tex
     for current in reversed(scopes.lineage(owner, around)):
         found.update((item.name, item) for item in _own(current, text))
     return tuple(found.values())
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a name says key, token, password, secret or the like: in snake_case, in camelCase, or run together."""
-    words = [word.lower() for word in _WORD.findall(name)]
-    if not words or words[-1] in _COUNTS:
-        return False
-    pairs = [one + other for one, other in pairwise(words)]
-    return any(word in _SECRET_WORDS for word in words) or any(word.endswith(_SECRET_ENDINGS) for word in words + pairs)
 
 
 def _own(owner: ast.ClassDef, text: Text) -> Iterator[ValvesField]:

@@ -80,7 +80,7 @@ class Function:
         if cls is None:
             return None
         made = valves.checked(cls, values, self._given_valves if model == "valves" else {})
-        return wire.Checked([], made, valves.names_of(cls))
+        return wire.Checked([], made, valves.names_of(cls), valves.secrets_of(cls))
 
     def user_valves(self, stored: Mapping[str, Any], *, needed: bool) -> Any:
         """A UserValves object for one call; stored values that do not fit give the defaults.

@@ -92,11 +92,29 @@ def names_of(cls: Any) -> dict[str, list[str]]:
     """Of fields that have aliases, or fields inside them that do: each name a value may be given by, and all names."""
     found = {}
     for field, info in _fields(cls):
-        own = [field, *_aliases(info)]
-        names = [*own, *_inner_names(info.annotation, {cls})]
+        names = [field, *_aliases(info), *_inner_names(info.annotation, {cls})]
         if len(names) > 1:
-            found.update(dict.fromkeys(own, names))
+            found.update(dict.fromkeys([field, *_keys(info)], names))
     return found
+
+
+def secrets_of(cls: Any) -> list[str]:
+    """The names that values of fields are given by whose types are pydantic's for secrets, or have one inside."""
+    return [
+        name for field, info in _fields(cls) if _has_secret(info.annotation, {cls}) for name in (field, *_keys(info))
+    ]
+
+
+def _has_secret(annotation: Any, seen: set[Any]) -> bool:
+    if callable(getattr(annotation, "get_secret_value", None)):
+        return True
+    inner = list(get_args(annotation))
+    named = is_model(annotation) or hasattr(annotation, "__value__")  # a class or an alias, which may be recursive
+    if named and annotation not in seen:
+        seen.add(annotation)
+        inner += [info.annotation for _, info in _fields(annotation)]
+        inner.append(getattr(annotation, "__value__", None))
+    return any(_has_secret(part, seen) for part in inner)
 
 
 def _inner_names(annotation: Any, seen: set[Any]) -> Iterator[str]:
@@ -117,11 +135,19 @@ def _fields(cls: Any) -> list[tuple[str, Any]]:
 
 
 def _aliases(info: Any) -> list[str]:
-    """The names besides its own that a field's value is read or written by."""
+    """The names besides its own that a field's value is read or written by, all on the way to it."""
+    return [name for name in dict.fromkeys(part for path in _paths(info) for part in path) if isinstance(name, str)]
+
+
+def _keys(info: Any) -> list[str]:
+    """The names besides its field's own that a value is given by, which are where the ways to it begin."""
+    return [name for name in dict.fromkeys(path[0] for path in _paths(info)) if isinstance(name, str)]
+
+
+def _paths(info: Any) -> list[list[Any]]:
     taken = getattr(info, "validation_alias", None)
     given = [info.alias, getattr(info, "serialization_alias", None), *getattr(taken, "choices", [taken])]
-    ends = [getattr(one, "path", [one])[0] for one in given if one is not None]
-    return [name for name in dict.fromkeys(ends) if isinstance(name, str)]
+    return [getattr(one, "path", [one]) for one in given if one is not None]
 
 
 def _shape(value: Any) -> Any:
