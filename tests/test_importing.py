@@ -187,6 +187,27 @@ def test_a_reference_to_nothing_is_refused_whether_there_is_a_class_or_not(
     assert "s3cret" not in answer.text and not list(server.project.functions.glob(f"{fn}*"))
 
 
+UNLOADABLE = TUNED.replace("from pydantic", "import not_there_xyz\nfrom pydantic")
+
+
+@pytest.mark.parametrize(
+    ("source", "retries"), [(BROKEN, 1), (UNLOADABLE, 1), (PIPE.format("one"), 1), (TUNED, 99)], ids=range(4)
+)
+def test_whatever_may_be_a_secret_is_encrypted_where_no_class_has_taken_it(
+    server: Server, client: httpx.Client, fn: str, source: str, retries: int
+) -> None:
+    """Nobody knows then which fields the values are for."""
+    values = {"hook": "s3cret", "hidden": {"a": "s3cret"}, "many": ["s3cret"], "retries": retries, "on": True}
+
+    take(client, entry(fn, source, valves=values), broken=True)
+
+    stored = yaml.safe_load((server.project.functions / f"{fn}.yaml").read_text())["valves"]
+    assert "s3cret" not in str(stored) and (stored["retries"], stored["on"]) == (retries, True)
+    assert exported(client, fn)[0]["valves"] == values
+    again = take(client, entry(fn, source, valves=values), broken=True)
+    assert [outcome for *_, outcome in outcomes(again)] == ["unchanged"]
+
+
 # ---- what is there already -------------------------------------------------------------------------------
 
 

@@ -36,8 +36,8 @@ class Candidate:
     #: Of its class for valves; None: it has none, or nobody could tell.
     schema: Mapping[str, Any] | None = None
     inspection: Inspection = field(default_factory=Inspection)
-    #: What its class told of the values given.
-    checked: Checked = field(default_factory=lambda: Checked([], {}))
+    #: What its class told of the values given; None: it has none, or nobody could tell, or it does not take them.
+    checked: Checked | None = None
 
     @property
     def path(self) -> str:

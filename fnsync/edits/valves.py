@@ -14,7 +14,7 @@ from typing import Any
 from fnsync.errors import Invalid, Unauthorized
 from fnsync.model import Inspection, reference_of
 from fnsync.runtime.wire import Checked
-from fnsync.source.secrets import holds_secret
+from fnsync.source.secrets import MAY_HOLD, holds_secret
 from fnsync.vault import Undecipherable, Vault
 
 #: How much the values of one function may come to, as JSON.
@@ -73,10 +73,15 @@ def to_store(
     return made
 
 
-def secret_test(schema: Mapping[str, Any] | None, inspection: Inspection, checked: Checked) -> SecretTest:
+def secret_test(schema: Mapping[str, Any] | None, inspection: Inspection, checked: Checked | None) -> SecretTest:
     """Tells of a field of a Valves class, and its value, whether there is a secret in it: by the schema, by the source
-    text, and by what its worker told of the class."""
+    text, and by what its worker told of the class.
+
+    None: no class has taken the values, so nobody knows their fields, and whatever may be a secret counts as one.
+    """
     declared = {field.name for field in (*(inspection.valves or ()), *(inspection.user_valves or ())) if field.secret}
+    if checked is None:
+        return lambda name, value: name in declared or isinstance(value, MAY_HOLD)
     known = declared.union(checked.secret)
 
     def is_secret(name: str, value: Any) -> bool:
