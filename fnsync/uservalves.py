@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 #: Values kept, and how much they may come to; above it all are forgotten, and read again as they are needed.
 MOST_KEPT, MOST_KEPT_BYTES = 10_000, 64 * 1024**2
+#: A user's id, a function, and whose own that is.
+Key = tuple[str, FunctionId, str | None]
 #: The note that holds the commit up to which renames were followed.
 SEEN_NOTE = "user_valves_head"
 #: How often the state is asked whether another process changed something, in seconds.
@@ -35,14 +37,14 @@ class _Known:
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._texts: dict[tuple[str, FunctionId], bytes] = {}
+        self._texts: dict[Key, bytes] = {}
         self.bytes = 0
 
-    def get(self, key: tuple[str, FunctionId]) -> Mapping[str, Any] | None:
+    def get(self, key: Key) -> Mapping[str, Any] | None:
         text = self._texts.get(key)
         return None if text is None else msgspec.json.decode(text, type=dict[str, Any])
 
-    def keep(self, key: tuple[str, FunctionId], values: Mapping[str, Any]) -> None:
+    def keep(self, key: Key, values: Mapping[str, Any]) -> None:
         text = msgspec.json.encode(values)
         self.bytes += len(text) - len(self._texts.pop(key, b""))
         if len(self._texts) >= MOST_KEPT or self.bytes > self._most_bytes:
@@ -80,32 +82,33 @@ class UserValves:
         if function.manifest.user_valves_schema is None:
             return {}
         try:
-            return await self.get(function.id, caller)
+            return await self.get(function.id, function.settings.owner, caller)
         except FnsyncError as exc:
             log.error("user_valves_unreadable", function=function.id, user=caller.id, error=exc.message, hint=exc.hint)
             return {}
 
-    async def get(self, function: FunctionId, user: User) -> Mapping[str, Any]:
-        """What a user has set. Raises Undecipherable, StoreError."""
+    async def get(self, function: FunctionId, owner: str | None, user: User) -> Mapping[str, Any]:
+        """What a user has set for the function while it was this owner's, or nobody's: another's function of the same
+        id is another function. Raises Undecipherable, StoreError."""
         await self._refresh()
-        key = (user.id, function)
+        key = (user.id, function, owner)
         known = self._known.get(key)
         if known is not None:
             return known
-        found = await asyncio.to_thread(self._read, user.id, function)
+        found = await asyncio.to_thread(self._read, key)
         self._known.keep(key, found)
         return found
 
-    async def set(self, function: FunctionId, user: User, values: Mapping[str, Any]) -> None:
+    async def set(self, function: FunctionId, owner: str | None, user: User, values: Mapping[str, Any]) -> None:
         """Keep what a user sets; none: forget it. Raises StoreError."""
 
         def write() -> None:
             text = self._vault.encrypt(dict(values)) if values else None
-            self._state.set_user_valves(user.id, function, text)
+            self._state.set_user_valves(user.id, function, text, owner)
 
         async with self._turn:
             await asyncio.to_thread(write)
-            self._known.keep((user.id, function), values)
+            self._known.keep((user.id, function, owner), values)
 
     async def renew(self) -> tuple[int, list[StoredValves]]:
         """Encrypt those of all users with the newest key, all or none. Raises StoreError.
@@ -130,8 +133,8 @@ class UserValves:
             # Of those that another process changed meanwhile, the next round looks at what they are now.
             renewed += self._state.replace_user_valves(fresh)
 
-    def _read(self, user_id: str, function: FunctionId) -> Mapping[str, Any]:
-        text = self._state.user_valves(user_id, function)
+    def _read(self, key: Key) -> Mapping[str, Any]:
+        text = self._state.user_valves(*key)
         found: dict[str, Any] = {} if text is None else self._vault.decrypt(text)
         return found
 

@@ -61,7 +61,7 @@ def prepare(root: Path, variables: Mapping[str, str] | None = None) -> None:
 
     async def work(service: Service, admin: User) -> None:
         await service.reconciler.settled()
-        await service.user_valves.set(FunctionId("a"), admin, OWN)
+        await service.user_valves.set(FunctionId("a"), None, admin, OWN)
 
     offline.run(load(root / "fnsync.yaml", {}), dict(variables or {}), work)
 
@@ -87,7 +87,7 @@ def readable(root: Path, variables: Mapping[str, str] | None = None) -> tuple[An
 
     async def work(service: Service, admin: User) -> tuple[Any, Any, str]:
         await service.reconciler.settled()
-        own = await service.user_valves.get(FunctionId("a"), admin)
+        own = await service.user_valves.get(FunctionId("a"), None, admin)
         standing = service.manager.standing(FunctionId("a"))
         return service.manager.valves(FunctionId("a")), dict(own), str(standing.status)
 
@@ -361,7 +361,7 @@ def test_values_that_are_set_meanwhile_are_under_the_new_key_too(root: Path) -> 
         async def set_all(round: int) -> None:
             users = [User(f"u{number}", "", "", "user") for number in range(20)]
             await asyncio.gather(
-                *(service.user_valves.set(FunctionId("a"), user, {"round": round}) for user in users),
+                *(service.user_valves.set(FunctionId("a"), None, user, {"round": round}) for user in users),
                 service.manager.set_valves(FunctionId("a"), {**SECRETS, "hidden": f"s3cret {round}"}, Terms(admin)),
             )
 

@@ -92,6 +92,21 @@ def test_a_database_of_the_first_schema_is_upgraded_with_all_it_holds(database_u
     state.close()
 
 
+def test_user_valves_of_the_second_schema_are_for_functions_of_nobody(database_url: str) -> None:
+    old = Database(database_url, head="0002")
+    tables = MetaData()
+    with old.writing() as connection:
+        tables.reflect(connection)
+        row = {"user_id": "ada", "function": "translate", "text": "gAAAAAB", "updated_at": 7}
+        connection.execute(tables.tables["user_valves"].insert(), [row])
+    old.close()
+
+    state = State.open(database_url)
+    assert state.user_valves("ada", "translate") == "gAAAAAB"
+    assert state.user_valves("ada", "translate", "bob") is None
+    state.close()
+
+
 def test_an_upgrade_that_is_cut_short_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path / 'state.sqlite3'}"
     Database(url, head="0001").close()

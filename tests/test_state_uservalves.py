@@ -45,6 +45,21 @@ def test_values_follow_a_renamed_function_and_do_not_replace_what_is_there(any_s
     }
 
 
+def test_values_are_of_functions_of_one_owner_also_once_they_are_renamed(any_state: State) -> None:
+    any_state.set_user_valves("ada", "w", "nobody's")
+    any_state.set_user_valves("ada", "v", "bob's", "bob")
+    assert (any_state.user_valves("ada", "w", "bob"), any_state.user_valves("ada", "v")) == (None, None)
+
+    any_state.rename_user_valves({"w": "x", "v": "y"})
+    assert any_state.user_valves("ada", "x") == "nobody's"
+    assert (any_state.user_valves("ada", "y", "bob"), any_state.user_valves("ada", "y")) == ("bob's", None)
+
+    any_state.set_user_valves("ada", "x", None, "bob")
+    assert any_state.user_valves("ada", "x") == "nobody's", "they are not bob's to forget"
+    any_state.set_user_valves("ada", "x", "bob's", "bob")
+    assert (any_state.user_valves("ada", "x"), any_state.user_valves("ada", "x", "bob")) == (None, "bob's")
+
+
 def test_functions_that_change_places_take_their_values_along(any_state: State) -> None:
     for function in ("a", "b", "c"):
         any_state.set_user_valves("ada", function, f"of {function}")

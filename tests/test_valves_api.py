@@ -605,6 +605,56 @@ def test_values_are_gone_with_their_user(tuned: Server, client: httpx.Client) ->
         assert list(state.all_user_valves()) == []
 
 
+LOUD = """
+from pydantic import BaseModel
+
+
+class Pipe:
+    class UserValves(BaseModel):
+        word: str = ""
+
+    def pipe(self, body, __user__):
+        return __user__["valves"].word
+"""
+
+
+def test_values_do_not_reach_another_owners_function_of_the_same_id(
+    project: Project, start_server: Callable[..., Server]
+) -> None:
+    project.configure("auth: {user_functions: true}")
+    server = start_server(project)
+    form = {"id": "loud", "name": "Loud", "content": LOUD, "meta": {}}
+    own = f"{API}/id/loud/valves/user"
+
+    def asked(client: httpx.Client) -> str:
+        answer = client.post(CHAT, json={"model": "loud", "messages": [{"role": "user", "content": "?"}]})
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    with server.client() as admin, server.client(server.add_token("user", "bob@example.org")) as bob:
+        admin.post(f"{API}/create", json=form)
+        admin.post(f"{API}/id/loud/toggle")
+        assert admin.post(f"{own}/update", json={"word": "s3cret"}).status_code == 200
+        assert asked(admin) == "s3cret"
+        settings = (project.functions / "loud.yaml").read_text()
+        admin.delete(f"{API}/id/loud/delete")
+
+        assert bob.post(f"{API}/create", json=form).status_code == 200
+        bob.post(f"{API}/id/loud/toggle")
+        assert (admin.get(own).json(), asked(admin)) == ({}, "")
+        bob.delete(f"{API}/id/loud/delete")
+
+        project.write("loud.py", LOUD)
+        project.write("loud.yaml", settings)
+        project.commit("again")
+        server.settle("loud", "ready")
+        assert (admin.get(own).json(), asked(admin)) == ({"word": "s3cret"}, "s3cret"), "it is what it was"
+
+        project.write("loud.yaml", f"{settings}owner: bob\n")
+        project.commit("bob's")
+        wait_for("the owner", lambda: admin.get(own).json() == {})
+        assert asked(admin) == ""
+
+
 def test_values_follow_a_function_that_is_renamed_with_git(tuned: Server, client: httpx.Client) -> None:
     client.post(f"{API}/id/tuned/valves/user/update", json={"tone": "warm"})
     project = tuned.project

@@ -261,8 +261,9 @@ class Manager:
 
     async def own_values(self, id: FunctionId, user: User) -> dict[str, Any]:
         """What a user has set. Raises UnknownFunction, Undecipherable."""
-        self.standing(id)
-        return dict(await self._user_valves.get(id, user))
+        standing = self.standing(id)
+        owner = (standing.live or standing.unit).settings.owner
+        return dict(await self._user_valves.get(id, owner, user))
 
     async def set_own_values(self, id: FunctionId, user: User, posted: Mapping[str, Any]) -> dict[str, Any]:
         """Replace what a user has set. Raises UnknownFunction, Conflict for a function that is not active,
@@ -273,5 +274,5 @@ class Manager:
         await asyncio.to_thread(valves.check_size, posted)
         checked = await self._executor.check_valves(standing.live, "user_valves", posted)
         await asyncio.to_thread(valves.check_size, checked)
-        await self._user_valves.set(id, user, checked)
+        await self._user_valves.set(id, standing.live.settings.owner, user, checked)
         return checked

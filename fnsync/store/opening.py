@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fnsync.store.database import Database
 
 #: Revision of the newest migration in `migrations/versions`.
-HEAD = "0002"
+HEAD = "0003"
 
 
 class Opened:

@@ -43,6 +43,8 @@ user_valves = Table(
     Column("function", String(255), primary_key=True, index=True),
     Column("text", Text, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    #: Whose own the function was that they were set for; null: nobody's.
+    Column("owner", Text),
 )
 
 notes = Table(

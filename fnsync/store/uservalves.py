@@ -27,19 +27,20 @@ class StoredValves:
 
 
 class UserValves(Opened):
-    """The part of the state that holds user valves. They stay when their function is removed."""
+    """The part of the state that holds user valves. They stay when their function is removed, but are for functions of
+    the same owner alone: of those of another it is as if there were none."""
 
-    def user_valves(self, user_id: str, function: str) -> str | None:
-        """What the user set for the function."""
+    def user_valves(self, user_id: str, function: str, owner: str | None = None) -> str | None:
+        """What the user set for the function, which is that owner's own, or nobody's."""
         from fnsync.store import tables  # start time
 
-        query = tables.user_valves.select().where(_key(user_id, function))
+        query = tables.user_valves.select().where(_key(user_id, function) & _is_of(owner))
         with self._reading() as connection:
             row = connection.execute(query).one_or_none()
             return None if row is None else str(row.text)
 
-    def set_user_valves(self, user_id: str, function: str, text: str | None) -> None:
-        """Keep what the user set for the function; None: forget it.
+    def set_user_valves(self, user_id: str, function: str, text: str | None, owner: str | None = None) -> None:
+        """Keep what the user set for the function of that owner, in place of what is there; None: forget it.
 
         The user need not be known yet: one whom a chat server names is remembered a moment after their call.
         """
@@ -52,11 +53,11 @@ class UserValves(Opened):
         now = int(time.time())
         with self._writing() as connection:
             if text is None:
-                connection.execute(table.delete().where(_key(user_id, function)))
+                connection.execute(table.delete().where(_key(user_id, function) & _is_of(owner)))
             else:
                 later = case((table.c.updated_at < now, now), else_=table.c.updated_at + 1)
-                row = {"user_id": user_id, "function": function, "text": text, "updated_at": now}
-                upsert(connection, table, row, {"text": text, "updated_at": later})
+                row = {"user_id": user_id, "function": function, "text": text, "updated_at": now, "owner": owner}
+                upsert(connection, table, row, {"text": text, "updated_at": later, "owner": owner})
             advance(connection)
 
     def rename_user_valves(self, renamed: Mapping[str, str]) -> None:
@@ -79,7 +80,11 @@ class UserValves(Opened):
             taken = {(row.user_id, row.function) for row in staying}
             # Of two functions that became one, the values set last win.
             moved = {
-                (row.user_id, renamed[row.function]): {"text": row.text, "updated_at": row.updated_at}
+                (row.user_id, renamed[row.function]): {
+                    "text": row.text,
+                    "updated_at": row.updated_at,
+                    "owner": row.owner,
+                }
                 for row in sorted(moving, key=lambda row: row.updated_at)
             }
             fresh = [
@@ -123,6 +128,12 @@ def _key(user_id: str, function: str) -> ColumnElement[bool]:
     from fnsync.store import tables  # start time
 
     return (tables.user_valves.c.user_id == user_id) & (tables.user_valves.c.function == function)
+
+
+def _is_of(owner: str | None) -> ColumnElement[bool]:
+    from fnsync.store import tables  # start time
+
+    return tables.user_valves.c.owner.is_not_distinct_from(owner)
 
 
 def _stored(row: Any) -> StoredValves:
