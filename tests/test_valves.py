@@ -128,6 +128,7 @@ async def test_encrypted_valves_reach_the_function_in_clear(bench: Bench) -> Non
     assert await bench.call(function) == "other decrypted 3"
 
 
+REFUSED = "its own validator refuses the value"
 TALKATIVE = """
 from typing import Literal
 from pydantic import BaseModel, field_validator, model_validator
@@ -135,6 +136,7 @@ class Pipe:
     class Valves(BaseModel):
         key: str = ""
         other: str = ""
+        mail: str = ""
         number: int = 0
         mode: Literal["fast", "slow"] = "fast"
         @field_validator("key")
@@ -145,6 +147,14 @@ class Pipe:
             if value == "kind":
                 raise RuntimeError(f"cannot take {value}")
             return value
+        @field_validator("mail")
+        @classmethod
+        def check_mail(cls, value, info):
+            if value == "kind@":
+                raise RuntimeError(f"cannot take {value}")
+            if value and "@" not in value:
+                raise ValueError(f"{value!r} has no @" if value == "not-me" else f"has no @: {info.data}")
+            return value
         @field_validator("number")
         @classmethod
         def check_number(cls, value):
@@ -153,7 +163,7 @@ class Pipe:
         @model_validator(mode="after")
         def check_all(self):
             if self.other == "not-me":
-                raise ValueError(f"{self.other} does not go with {self.key}")
+                raise ValueError(f"{self.other} does not go with {self.key or 'you'}")
             return self
     def __init__(self):
         self.valves = self.Valves()
@@ -163,10 +173,15 @@ class Pipe:
 @pytest.mark.parametrize(
     ("valves", "misfit"),
     [
-        ({"key": "sk-1234"}, Misfit("key", "Value error, '…' is no key")),
+        ({"key": "sk-1234"}, Misfit("key", f"{REFUSED}: ValueError")),
+        ({"mail": "not-me"}, Misfit("mail", "Value error, '…' has no @")),
+        ({"mail": "not-me", "key": "kin"}, Misfit("mail", "Value error, '…' has no @")),
+        ({"mail": "not 'me", "key": "open\nsesame"}, Misfit("mail", f"{REFUSED}: ValueError")),
         ({"number": 70}, Misfit("number", "Assertion failed, … is more than 4")),
-        ({"key": "kind"}, Misfit("Valves", "RuntimeError: cannot take …")),
-        ({"other": "not-me", "key": "open sesame"}, Misfit("Valves", "Value error, … does not go with …")),
+        ({"key": "kind"}, Misfit("Valves", f"{REFUSED}: RuntimeError")),
+        ({"mail": "kind@"}, Misfit("Valves", "RuntimeError: cannot take …")),
+        ({"other": "not-me"}, Misfit("Valves", "Value error, … does not go with you")),
+        ({"other": "not-me", "key": "open sesame"}, Misfit("Valves", f"{REFUSED}: ValueError")),
         ({"mode": "medium", "key": "fast"}, Misfit("mode", "Input should be 'fast' or 'slow'")),
     ],
 )

@@ -447,6 +447,78 @@ def test_what_only_looks_like_a_secret_stands_in_clear(tuned: Server, client: ht
     assert yaml.safe_load((tuned.project.functions / "guarded.yaml").read_text())["valves"] == plain
 
 
+ECHOING = """
+from pydantic import BaseModel, field_validator, model_validator
+
+
+class Pipe:
+    class Valves(BaseModel):
+        api_key: str = ""
+        hook: str = ""
+        {}
+
+    def pipe(self, body): ...
+"""
+FIELD = """@field_validator("api_key", "hook")
+        @classmethod
+        def echo(cls, value):
+            {}
+            return value
+"""
+ECHOES = {
+    "repr": FIELD.format('raise ValueError(f"bad {value!r}")'),
+    "runtime": FIELD.format('raise RuntimeError("bad " + value)'),
+    "int": FIELD.format("int(value)"),
+    "key": FIELD.format("raise KeyError(value)"),
+    "strip": FIELD.format('raise ValueError("bad " + value.strip())'),
+    "custom": FIELD.format('raise __import__("pydantic_core").PydanticCustomError("bad", "bad " + value.strip())'),
+    "all": """@model_validator(mode="after")
+        def echo(self):
+            raise ValueError(f"bad {self!r}")
+""",
+    "late": """def model_post_init(self, context):
+            raise KeyError(self.api_key + self.hook)
+""",
+}
+AWKWARD = ["s3cret", "s3cret\nand more", "s3cret'\"\\x", "s3cret" + "y" * 6000, "  s3cret  "]
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("field", ["api_key", "hook"])
+def test_no_validator_tells_a_secret_in_any_form(tuned: Server, client: httpx.Client, echo: str, field: str) -> None:
+    """`hook` is none by its name; it is encrypted because that was asked for."""
+    plain, echoing = ECHOING.format("pass"), ECHOING.format(ECHOES[echo])
+    client.post(f"{API}/create", json={"id": "echoing", "name": "E", "content": plain, "meta": {}})
+    client.post(f"{API}/id/echoing/toggle")
+    row = client.get(f"{API}/id/echoing").json()
+    for secret in AWKWARD:
+        sealed = {field: {"secret": Vault(tuned.data, {}).encrypt(secret)}}
+        assert set_valves(client, "echoing", sealed).json() == {field: secret}
+
+        told = [client.post(f"{API}/id/echoing/update", json={**row, "content": echoing})]
+        assert told[0].status_code == 400 and "refuses the value" in told[0].text
+        tuned.project.write("echoing.py", echoing)
+        assert "refuses the value" in tuned.settle("echoing", "stale")["error"]["message"]
+        told += [set_valves(client, "echoing", sealed), client.get(f"{API}/id/echoing/status")]
+        assert "s3cret" not in "".join(answer.text for answer in told)
+        tuned.project.write("echoing.py", plain)
+        tuned.settle("echoing", "ready")
+    assert tuned.stop() == 0
+    for name, data in everything_on_disk(tuned.project.root):
+        assert b"s3cret" not in data, name
+    assert "s3cret" not in tuned.log()
+
+
+def test_no_serializer_tells_a_secret(client: httpx.Client) -> None:
+    source = ECHOING.format(ECHOES["repr"]).replace("field_validator", "field_serializer").replace("@classmethod", "")
+    source = source.replace("cls", "self")
+    client.post(f"{API}/create", json={"id": "echoing", "name": "E", "content": source, "meta": {}})
+
+    answer = set_valves(client, "echoing", {"api_key": "s3cret\n"})
+
+    assert answer.status_code == 400 and "refuses the value" in answer.text and "s3cret" not in answer.text
+
+
 # ---- references ------------------------------------------------------------------------------------------
 
 

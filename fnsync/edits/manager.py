@@ -27,6 +27,7 @@ from fnsync.model import FunctionId, FunctionRow, LiveFunction, Unit, User
 from fnsync.plan import Standing
 from fnsync.reconcile import Reconciler
 from fnsync.runtime.executor import Executor
+from fnsync.runtime.spec import sealed_of
 from fnsync.runtime.wire import Checked
 from fnsync.store.index import Index
 from fnsync.uservalves import UserValves
@@ -232,7 +233,8 @@ class Manager:
 
     async def checked_valves(self, function: LiveFunction, wanted: Mapping[str, Any]) -> Checked:
         """What the function's class makes of values, references among them. Raises InvalidValves, NotFound."""
-        return await self._executor.checked_valves(function, "valves", self.resolved(function, wanted))
+        sealed = sealed_of(function.settings.valves) | sealed_of(wanted)
+        return await self._executor.checked_valves(function, "valves", self.resolved(function, wanted), sealed)
 
     def resolved(self, function: LiveFunction, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Values with what their references stand for. Raises InvalidValves, Invalid."""

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from fnsync.runtime.environments import Environments
 from fnsync.runtime.logs import LogBook
 from fnsync.runtime.pool import Health, Pool, Request
 from fnsync.runtime.processes import Processes
-from fnsync.runtime.spec import Decrypt, Sources, WorkerSpec, resolvable_spec_of, resolve_valves, spec_of
+from fnsync.runtime.spec import Decrypt, Sources, WorkerSpec, resolvable_spec_of, resolve_valves, sealed_of, spec_of
 from fnsync.runtime.worker import Worker
 
 log = structlog.get_logger()
@@ -264,13 +264,18 @@ class Executor:
         return (await self.checked_valves(function, model, values)).values
 
     async def checked_valves(
-        self, function: LiveFunction, model: wire.ValvesModel, values: Mapping[str, Any]
+        self,
+        function: LiveFunction,
+        model: wire.ValvesModel,
+        values: Mapping[str, Any],
+        sealed: Collection[str] = (),
     ) -> wire.Checked:
         """Hold values against the function's own class; return what to store: JSON values of the fields that were set,
-        in the order of the class. Null means: not set. The function need not be live, nor its stored valves fit. Raises
-        InvalidValves, NotFound without such a class, and what `load` raises, but not for valves."""
+        in the order of the class. Null means: not set. What is told of values that are `sealed` does not tell them. The
+        function need not be live, nor its stored valves fit. Raises InvalidValves, NotFound without such a class, and
+        what `load` raises, but not for valves."""
         valves.check_sendable(values)
-        reply = await self._ask(function, lambda id: wire.Check(id, model, dict(values)), CHECK_S)
+        reply = await self._ask(function, lambda id: wire.Check(id, model, dict(values), sorted(sealed)), CHECK_S)
         return valves.checked_of(function.id, model, reply)
 
     async def _ask(self, function: LiveFunction, question: Question, patience_s: float) -> wire.Reply:
@@ -308,10 +313,10 @@ class Executor:
         pool.take_limits(function.limits)
         if values == pool.spec.valves and limits.concurrency >= function.limits.concurrency:
             return
-        before, pool.spec = pool.spec, replace(pool.spec, valves=values)
+        before, pool.spec = pool.spec, replace(pool.spec, valves=values, sealed=sealed_of(function.settings.valves))
         try:
             if any(worker.alive for worker in pool.workers):
-                await pool.configure(values)
+                await pool.configure(pool.spec)
             else:
                 await pool.start_worker()  # only its own model can tell whether the values fit
         except BaseException:

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from fnsync.deadlines import Deadlines
 from fnsync.errors import CrashLoop, FnsyncError, LoadFailed, Saturated, TimeLimit, WorkerDied
@@ -249,7 +248,7 @@ class Pool:
                 break
             # Settings changed while it loaded.
             if replace(self.spec, valves=spec.valves) == spec:
-                await self._configure_one(worker, dict(self.spec.valves))
+                await self._configure_one(worker, self.spec)
                 break
             worker.kill("its settings changed while it was loading")
         self.workers.append(worker)
@@ -293,20 +292,21 @@ class Pool:
                 hint="a new worker starts by itself after the wait; `fnsync logs` shows what it printed",
             )
 
-    async def configure(self, valves: dict[str, Any]) -> None:
-        """Give new valve values to each worker. Raises LoadFailed; see `put_back`."""
+    async def configure(self, spec: WorkerSpec) -> None:
+        """Give the valve values of a spec to each worker. Raises LoadFailed; see `put_back`."""
         for worker in [worker for worker in self.workers if worker.alive]:
             with contextlib.suppress(WorkerDied):  # the next worker starts with the new values
-                await self._configure_one(worker, valves)
+                await self._configure_one(worker, spec)
 
-    async def _configure_one(self, worker: Worker, valves: dict[str, Any]) -> None:
+    async def _configure_one(self, worker: Worker, spec: WorkerSpec) -> None:
         request = Request(self._next_id(), worker)
-        await request.answer(wire.Configure(request.id, valves, self.limits.concurrency))
+        values, sealed = dict(spec.valves), sorted(spec.sealed)
+        await request.answer(wire.Configure(request.id, values, self.limits.concurrency, sealed))
 
     async def put_back(self) -> None:
         """Give the values of the spec to the workers again, since some may have taken others meanwhile."""
         with contextlib.suppress(LoadFailed):  # they were in use a moment ago
-            await self.configure(dict(self.spec.valves))
+            await self.configure(self.spec)
 
     def health(self) -> Health:
         wait = self._not_before - time.monotonic()

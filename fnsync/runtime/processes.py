@@ -200,6 +200,7 @@ class Processes:
                 dict(spec.valves),
                 pool.limits.concurrency,
                 pool.manifest is None,
+                sorted(spec.sealed),
             )
         )
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class WorkerSpec:
     requires_python: str | None
     #: Requirements that nobody declared.
     inferred: tuple[str, ...] = ()
+    #: Names of valves that were references: what is said against them must not tell them.
+    sealed: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,14 @@ def resolvable_spec_of(function: LiveFunction, sources: Sources) -> tuple[Worker
         requirements=function.frontmatter.requirements,
         requires_python=function.frontmatter.requires_python,
         inferred=function.frontmatter.inferred,
+        sealed=sealed_of(function.settings.valves),
     )
     return spec, refused
+
+
+def sealed_of(valves: Mapping[str, Any]) -> frozenset[str]:
+    """The names of values that are references, to what nobody is to read."""
+    return frozenset(name for name, value in valves.items() if reference_of(value) is not None)
 
 
 def resolve_valves(function: LiveFunction, sources: Sources) -> dict[str, Any]:

@@ -23,7 +23,7 @@ OPTIONS_S = 5.0
 #: Which of a function's two classes is meant.
 ValvesModel = Literal["valves", "user_valves"]
 #: Raised whenever a frame changes; worker and server must agree.
-PROTOCOL = 4
+PROTOCOL = 5
 
 HEADER_BYTES = 4
 
@@ -96,6 +96,8 @@ class Describe(Frame, frozen=True, array_like=True, tag=10):
     threads: int
     #: Whether to tell what the revision is.
     describe: bool
+    #: Names of values that are stored encrypted, or taken from the server's environment.
+    sealed: list[str] = []
 
 
 class Configure(Frame, frozen=True, array_like=True, tag=11):
@@ -103,8 +105,9 @@ class Configure(Frame, frozen=True, array_like=True, tag=11):
 
     id: int
     valves: dict[str, Any]
-    #: As in Describe.
+    #: These as in Describe.
     threads: int
+    sealed: list[str] = []
 
 
 class Call(Frame, frozen=True, array_like=True, tag=12):
@@ -163,6 +166,8 @@ class Check(Frame, frozen=True, array_like=True, tag=16):
     id: int
     model: ValvesModel
     values: dict[str, Any]
+    #: As in Describe.
+    sealed: list[str] = []
 
 
 # ---- worker -> server ------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,28 +58,31 @@ class Function:
             raise Fault("no_handler", f"{type(self.instance).__name__} has no `{name}`")
         return value
 
-    def configure(self, stored: Mapping[str, Any]) -> None:
+    def configure(self, stored: Mapping[str, Any], sealed: Collection[str]) -> None:
         """Set the instance's valves, whether its constructor did or not: field defaults, below the constructor's
         values, below the stored ones.
 
-        Raises Unfit naming the fields; the instance then keeps the valves it had.
+        Raises Unfit naming the fields, which tells nothing of those that are `sealed`; the instance then keeps the
+        valves it had.
         """
         if self.valves_class is None:
             return
         values = {**self._given_valves, **valves.without_null(stored)}
-        self.instance.valves = valves.build(self.valves_class, values)
+        self.instance.valves = valves.build(self.valves_class, values, sealed)
 
     def model_class(self, model: wire.ValvesModel) -> type | None:
         """The class meant, if there is one and it is one of pydantic's."""
         cls = self.valves_class if model == "valves" else self.user_valves_class
         return cls if valves.is_model(cls) else None
 
-    def checked(self, model: wire.ValvesModel, values: Mapping[str, Any]) -> wire.Checked | None:
+    def checked(
+        self, model: wire.ValvesModel, values: Mapping[str, Any], sealed: Collection[str]
+    ) -> wire.Checked | None:
         """What to store of `values`; None: there is no such class. Raises Unfit."""
         cls = self.model_class(model)
         if cls is None:
             return None
-        made = valves.checked(cls, values, self._given_valves if model == "valves" else {})
+        made = valves.checked(cls, values, self._given_valves if model == "valves" else {}, sealed)
         return wire.Checked([], made, valves.names_of(cls), valves.secrets_of(cls))
 
     def user_valves(self, stored: Mapping[str, Any], *, needed: bool) -> Any:
@@ -124,7 +127,7 @@ def load(describe: wire.Describe) -> Function:
     kind, make = find_class(module)
     function = Function(describe.function, module, kind, make())
     try:
-        function.configure(describe.valves)
+        function.configure(describe.valves, describe.sealed)
     except valves.Unfit as unfit:
         function.misfits = unfit.misfits
     return function

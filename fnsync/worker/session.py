@@ -115,7 +115,7 @@ class Session:
         self._threads.most = max(self._threads.most, frame.threads)
 
         def configure(function: loader.Function) -> wire.Reply:
-            function.configure(frame.valves)
+            function.configure(frame.valves, frame.sealed)
             return wire.Reply(frame.id, "none")
 
         self._aside(frame.id, configure)
@@ -123,7 +123,7 @@ class Session:
     def _check(self, frame: wire.Check) -> None:
         def check(function: loader.Function) -> wire.Reply:
             try:
-                checked = function.checked(frame.model, frame.values)
+                checked = function.checked(frame.model, frame.values, frame.sealed)
             except Unfit as unfit:
                 return _told(frame.id, wire.Checked(list(unfit.misfits), {}))
             return wire.Reply(frame.id, "none") if checked is None else _told(frame.id, checked)

@@ -6,11 +6,12 @@ import json
 import math
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, get_args
 
 from fnsync.runtime import wire
+from fnsync.source.secrets import holds_secret
 from fnsync.worker.faults import Fault, message_of, shortened
 
 #: Misfits that are told at once; a list of a thousand wrong items is one mistake.
@@ -19,6 +20,8 @@ MOST_MISFITS = 50
 MISSING = ("missing", "value_error.missing")
 #: Texts of other fields are looked for in messages from this length on: a shorter one may be a word of the message.
 TELLING_CHARACTERS = 4
+#: As many characters of a secret, one after the other, tell of it wherever they stand.
+FRAGMENT = 6
 
 
 class Unfit(Fault):
@@ -62,25 +65,30 @@ def without_null(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def build(cls: type, values: Mapping[str, Any]) -> Any:
-    """Make an object of the class. Raises Unfit."""
+def build(cls: type, values: Mapping[str, Any], sealed: Collection[str] = ()) -> Any:
+    """Make an object of the class. Raises Unfit, which tells nothing of values that are secrets or `sealed`."""
     try:
         return cls(**values)
     except Exception as exc:  # validators are function code
-        raise Unfit(misfits_of(exc, cls, values)) from None  # its text, which tells the values, goes no further
+        raise Unfit(misfits_of(exc, cls, values, sealed)) from None  # its text, which tells the values, goes no further
 
 
-def checked(cls: type, values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def checked(
+    cls: type, values: Mapping[str, Any], given: Mapping[str, Any], sealed: Collection[str] = ()
+) -> dict[str, Any]:
     """What to store of `values`: the fields that they set, as JSON values, in the order of the class. `given`: what the
     function itself sets, below them. Raises Unfit."""
     sent = without_null(values)
-    valves = build(cls, {**given, **sent})
+    valves = build(cls, {**given, **sent}, sealed)
     unread: Unfit | None = None
     for by_alias in (False, True):  # a field's own name may be one to give its value by, or not
-        dumped = valves.model_dump(include=valves.model_fields_set, exclude_unset=True, by_alias=by_alias)
+        try:
+            dumped = valves.model_dump(include=valves.model_fields_set, exclude_unset=True, by_alias=by_alias)
+        except Exception as exc:  # serializers are function code
+            raise Unfit(misfits_of(exc, cls, {**given, **sent}, sealed)) from None
         stored = {name: _json(name, value) for name, value in dumped.items() if name in sent or name not in given}
         try:
-            if _shape(build(cls, {**given, **stored})) == _shape(valves):
+            if _shape(build(cls, {**given, **stored}, sealed)) == _shape(valves):
                 return stored
         except Unfit as unfit:
             unread = unread or unfit
@@ -208,20 +216,67 @@ def _encoded(value: Any) -> Any:
         raise TypeError(f"JSON has no form for a {type(value).__name__}") from None
 
 
-def misfits_of(exc: Exception, cls: type, values: Mapping[str, Any]) -> list[wire.Misfit]:
+def misfits_of(exc: Exception, cls: type, values: Mapping[str, Any], sealed: Collection[str] = ()) -> list[wire.Misfit]:
     """What a class said against values, without the values."""
+    own = _OwnWords(cls, values, sealed)
     errors = getattr(exc, "errors", None)
     if not callable(errors):
-        message = f"{type(exc).__name__}: {message_of(exc)}"
-        return [_misfit(cls.__name__, _concealed(message, None, values))]
+        return [_misfit(cls.__name__, own.told(f"{type(exc).__name__}: {message_of(exc)}", type(exc).__name__))]
     return [
         _misfit(
             ".".join(map(str, error["loc"])) or cls.__name__,
-            error["msg"] if _is_plain(error["type"]) else _concealed(error["msg"], error.get("input"), values),
+            error["msg"] if _is_plain(error["type"]) else own.told_of(error),
             missing=error["type"] in MISSING,
         )
         for error in errors()[:MOST_MISFITS]
     ]
+
+
+class _OwnWords:
+    """What may be told of the words of function code about values: they may be secrets, in whatever form the words
+    have them, and messages end in statuses and logs."""
+
+    def __init__(self, cls: type, values: Mapping[str, Any], sealed: Collection[str]) -> None:
+        self._values = values
+        self._secret = _secret_names(cls, values, sealed)
+        self._texts = list(_texts([value for name, value in values.items() if name in self._secret]))
+
+    def told_of(self, error: Mapping[str, Any]) -> str:
+        """The message of an error, if it is of a field that is no secret, or of all fields and none is one."""
+        cause = error.get("ctx", {}).get("error")
+        name = type(cause).__name__ if isinstance(cause, Exception) else None
+        return self.told(error["msg"], name, *error["loc"][:1], value=error.get("input"))
+
+    def told(self, message: str, cause: str | None, field: Any = None, *, value: Any = None) -> str:
+        """The message, or that it is not told; without a field it is about all of them."""
+        is_secret = bool(self._texts) if field is None else field in self._secret
+        if is_secret or _tells(message, self._texts):
+            return f"its own validator refuses the value{f': {cause}' if cause else ''}"
+        return _concealed(message, value, self._values)
+
+
+def _secret_names(cls: type, values: Mapping[str, Any], sealed: Collection[str]) -> set[str]:
+    """The names of the values that are secrets, and of such fields without one."""
+    try:
+        schema = schema_of(cls)
+    except Exception:  # then only names and types tell
+        schema = None
+    known, others = {*sealed, *secrets_of(cls)}, names_of(cls)
+    found = set()
+    for name in {*values, *(field for field, _ in _fields(cls)), *others}:
+        names = (name, *others.get(name, ()))
+        if not known.isdisjoint(names) or holds_secret(names, values.get(name), schema):
+            found.add(name)
+    return found
+
+
+def _tells(message: str, secrets: Iterable[str]) -> bool:
+    """Whether a part of a secret is in the message: it may stand there cut, stripped or escaped."""
+    message = shortened(message)
+    parts = {message[at : at + FRAGMENT] for at in range(len(message) - FRAGMENT + 1)}
+    return any(
+        secret[at : at + FRAGMENT] in parts for secret in secrets for at in range(len(secret) - FRAGMENT + 1)
+    ) or any(secret in message for secret in secrets if TELLING_CHARACTERS <= len(secret) < FRAGMENT)
 
 
 def _misfit(field: str, message: str, *, missing: bool = False) -> wire.Misfit:
@@ -239,8 +294,7 @@ def _is_plain(kind: str) -> bool:
 
 
 def _concealed(message: str, value: Any, values: Mapping[str, Any]) -> str:
-    """The message of a function's own validator without the field's value, nor longer texts of other fields: they
-    may be secrets, and messages end in statuses and logs."""
+    """The message of a function's own validator without the field's value, nor longer texts of other fields."""
     found = {text for text in _texts(values) if len(text) >= TELLING_CHARACTERS} | set(_texts(value))
     for text in sorted((text for text in found if text in message), key=len, reverse=True):
         if len(text) < TELLING_CHARACTERS:
