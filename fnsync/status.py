@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from fnsync.errors import RepositoryError
+from fnsync.errors import FnsyncError
 from fnsync.git.worktree import WorkTree
 from fnsync.model import FunctionId, Problem
 from fnsync.plan import Standing, conflict_of
@@ -91,7 +91,7 @@ def repository_status(worktree: WorkTree | None, write: str) -> dict[str, Any] |
             "dirty": list(worktree.dirty()),
             "under_way": worktree.under_way(),
         }
-    except RepositoryError as exc:
+    except FnsyncError as exc:
         return {**known, "error": str(exc)}
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fnsync.errors import RepositoryError
 from fnsync.git.worktree import WorkTree
+from fnsync.status import repository_status
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -204,3 +205,15 @@ def test_refs_that_go_in_circles_are_an_error(tree: WorkTree, project: Path) -> 
 def test_it_is_imported_without_gitpython() -> None:
     code = "import sys, fnsync.git.history; sys.exit('git' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ.copy(), check=False).returncode == 0
+
+
+def test_the_status_tells_of_a_filter_that_fails(tree: WorkTree, project: Path) -> None:
+    commit(project, a="a = 1\n")
+    (project / ".gitattributes").write_text("*.py filter=broken\n")
+    git(project, "config", "filter.broken.clean", "exit 3")
+    git(project, "config", "filter.broken.required", "true")
+    (project / "functions/a.py").write_text("a = 2\n")
+
+    told = repository_status(tree, "commit")
+
+    assert told is not None and "a filter of the repository fails" in told["error"]
