@@ -31,6 +31,7 @@ from fnsync.api.versions import VersionEndpoints
 from fnsync.chat.completions import Completions
 from fnsync.chat.models import Models
 from fnsync.chat.render import stream_error
+from fnsync.chat.turns import Calls
 from fnsync.errors import Draining, FnsyncError, NotFound
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class App:
         )
         self._models = Models(service.executor, service.upstreams)
         self._tally = Tally()
-        completions = Completions(service.executor, self._models, service.upstreams, service.user_valves)
+        calls = Calls(service.executor, service.user_valves)
+        completions = Completions(calls, self._models, service.upstreams)
         chat = CompletionsEndpoint(service, self._models, completions, self._tally)
         models = ModelEndpoints(service, self._models)
         functions = FunctionEndpoints(service, self._auth)
@@ -70,7 +72,7 @@ class App:
             *SecretEndpoints(service).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
-            *InvokingEndpoints(service, functions).routes(),
+            *InvokingEndpoints(service, functions, calls).routes(),
             *chat.routes(),
             *models.routes(),
             *UserEndpoints(service, self._auth).routes(),

@@ -26,6 +26,7 @@ from fnsync.chat.completions import Completions
 from fnsync.chat.context import CREDENTIAL_HEADERS
 from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
+from fnsync.chat.turns import Turn
 from fnsync.deadlines import Deadlines
 from fnsync.errors import (
     CrashLoop,
@@ -144,14 +145,8 @@ class CompletionsEndpoint:
             return errors.openai_error(exc, admin=caller.is_admin)
 
         try:
-            completion = await self._completions.prepare(
-                request,
-                world,
-                caller,
-                lambda: described(exchange),
-                events=exchange.events,
-                describe=describe,
-            )
+            turn = Turn(world, caller, request, lambda: described(exchange), exchange.events)
+            completion = await self._completions.prepare(turn, describe=describe)
         except UnknownModel as exc:
             raise await self._explained(exc, request.model, caller, world) from exc
         exchange.headers = completion.headers

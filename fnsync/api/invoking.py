@@ -12,8 +12,9 @@ from fnsync.api.forms import Form
 from fnsync.api.functions import GROUP, FunctionEndpoints
 from fnsync.api.routes import Answer, Route, api_route, ok
 from fnsync.chat.answers import JSON
-from fnsync.chat.completions import checked_head, identity
+from fnsync.chat.completions import checked_head
 from fnsync.chat.invoking import invocation
+from fnsync.chat.turns import Calls, identity
 from fnsync.deadlines import Deadlines
 from fnsync.errors import (
     LoadFailed,
@@ -40,8 +41,9 @@ class InvokeForm(Form):
 class InvokingEndpoints:
     """Answers how a function stands, and what its handlers give."""
 
-    def __init__(self, service: Service, functions: FunctionEndpoints) -> None:
+    def __init__(self, service: Service, functions: FunctionEndpoints, calls: Calls) -> None:
         self._service = service
+        self._calls = calls
         self._functions = functions
         self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
 
@@ -81,16 +83,18 @@ class InvokingEndpoints:
         self._functions.managed(exchange)
         form = await self._functions.body(exchange, InvokeForm)
         standing = self._functions.managed(exchange)
-        function = self._service.registry.world.functions.get(standing.unit.id)
+        world = self._service.registry.world
+        function = world.functions.get(standing.unit.id)
         if function is None:
             if standing.problem is not None:
                 raise LoadFailed(standing.unit.id, standing.problem)
             raise Unavailable(f"{standing.unit.id} is being loaded")
-        own = await self._service.user_valves.for_call(function, exchange.caller)
-        call = invocation(function, form.handler, form.body, exchange.caller, lambda: described(exchange), own)
+        call = await invocation(
+            self._calls, world, function, form.handler, form.body, exchange.caller, lambda: described(exchange)
+        )
         exchange.headers = identity(function)
         with Watch(exchange, self._patience):
-            async with self._service.executor.call(function, call) as running:
+            async with self._calls.call(function, call) as running:
                 first = await running.first()
                 if isinstance(first, wire.Reply):
                     await _answer(exchange, function, first)

@@ -1,6 +1,6 @@
 """Chat completions: from a request to the answer of the pipe it names.
 
-    completion = await completions.prepare(request, world, caller, http, describe=…)
+    completion = await completions.prepare(turn, describe=…)
     async with completion as answer:
         …            # a Plain, or a Streamed whose parts come as they are made
 
@@ -10,27 +10,26 @@ ends with an error event. Leaving the block ends the call.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import structlog
 
-from fnsync.chat import context as contexts
 from fnsync.chat.answers import JSON, Headers, Plain, Streamed, is_text, passed_on
 from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
 from fnsync.chat.render import Renderer, stream_error
 from fnsync.chat.requests import ChatRequest
+from fnsync.chat.turns import Calls, Plan, Turn
 from fnsync.chat.upstreams import Found, Upstreams
 from fnsync.errors import FnsyncError, UnknownModel, Unrenderable
-from fnsync.model import FunctionId, LiveFunction, User
+from fnsync.model import FunctionId, LiveFunction
 from fnsync.registry import World
 from fnsync.runtime import wire
-from fnsync.runtime.call import Invocation, RunningCall
-from fnsync.runtime.executor import CallContext, Executor
-from fnsync.uservalves import UserValves
+from fnsync.runtime.call import RunningCall
+from fnsync.runtime.executor import CallContext
 
 log = structlog.get_logger(__name__)
 
@@ -38,44 +37,28 @@ log = structlog.get_logger(__name__)
 Describe = Callable[[FnsyncError], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is the same for all calls of one live function."""
-
-    function: LiveFunction
-    #: Reserved arguments that the pipe asks for.
-    reserved: tuple[str, ...]
-    #: Which function, revision and commit answer.
-    headers: tuple[tuple[bytes, bytes], ...]
-
-
 class Completions:
     """Answers chat completion requests. One per server."""
 
-    def __init__(self, executor: Executor, models: Models, upstreams: Upstreams, user_valves: UserValves) -> None:
-        self._executor = executor
+    def __init__(self, calls: Calls, models: Models, upstreams: Upstreams) -> None:
+        self._calls = calls
         self._models = models
         self._upstreams = upstreams
-        self._user_valves = user_valves
         self._rates = Rates()
-        self._plans: dict[FunctionId, Plan] = {}
 
     async def prepare(
         self,
-        request: ChatRequest,
-        world: World,
-        caller: User,
-        http: Callable[[], Mapping[str, Any]],
+        turn: Turn,
         *,
-        events: bool = False,
         describe: Describe,
     ) -> Completion | PassedThrough:
         """Return the completion, not yet under way.
 
         Raises UnknownModel, RateLimited, and what made a manifold's listing fail.
         """
+        request, world = turn.request, turn.world
         try:
-            function, sub = self._models.resolve(world, request.model, caller)
+            function, sub = self._models.resolve(world, request.model, turn.caller)
         except UnknownModel as exc:
             found = await self._upstreams.find(request.model)
             if found is None:
@@ -87,41 +70,18 @@ class Completions:
             await self._models.confirm(function, sub)
         if function.limits.rate is not None:
             self._rates.take(function.id, function.limits.rate)
-        plan = self.plan(function)
-        values: dict[str, Any] = {}
-        if plan.reserved:
-            described = self._models.described
-            call = contexts.Call(function, caller, request, lambda: described(world, function, sub), http)
-            values = contexts.context(plan.reserved, call)
-        own: Mapping[str, Any] = {}
-        if function.manifest.user_valves_schema is not None:
-            own = await self._user_valves.for_call(function, caller)
-        invocation = Invocation("pipe", request.body, request.stream, values, own, events)
-        return Completion(
-            plan, self._executor.call(function, invocation), request, Renderer(request.model, events=events), describe
-        )
+        described = self._models.described
+        turn.model = lambda: described(world, function, sub)
+        invocation = await self._calls.invocation(turn, function, "pipe", request.body, stream=request.stream)
+        context = self._calls.call(function, invocation)
+        render = Renderer(request.model, events=turn.events)
+        return Completion(self._calls.plan(function), context, request, render, describe)
 
     def keep(self, world: World) -> None:
         """Forget what belongs to functions that are not in `world`, the newest."""
-        self._plans = {id: plan for id, plan in self._plans.items() if id in world.functions}
+        self._calls.keep(world)
         self._rates.keep(world.functions)
         self._models.keep(world)
-
-    def plan(self, function: LiveFunction) -> Plan:
-        """Return the function's plan, made anew when the function changed."""
-        plan = self._plans.get(function.id)
-        if plan is None or plan.function is not function:
-            plan = Plan(function, contexts.reserved(function, "pipe"), identity(function))
-            self._plans[function.id] = plan
-        return plan
-
-
-def identity(function: LiveFunction) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the headers that say which function, revision and commit answer. Ids may be non-ASCII: escaped."""
-    named = [("x-fnsync-function", function.id), ("x-fnsync-revision", function.revision)]
-    if function.commit:
-        named.append(("x-fnsync-commit", function.commit))
-    return tuple((name.encode(), value.encode("ascii", "backslashreplace")) for name, value in named)
 
 
 class PassedThrough:
@@ -183,7 +143,7 @@ class Completion:
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """Which function, revision and commit answer."""
-        return self.plan.headers
+        return self.plan.identity
 
     async def __aenter__(self) -> Plain | Streamed:
         call = await self._context.__aenter__()

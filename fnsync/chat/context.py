@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fnsync.chat.requests import ChatRequest
-from fnsync.model import LiveFunction, User
+from fnsync.model import Handler, LiveFunction, User
+
+if TYPE_CHECKING:
+    from fnsync.chat.turns import Turn
 
 #: Request headers that carry credentials; a function never sees them.
 CREDENTIAL_HEADERS = frozenset(
@@ -20,28 +21,14 @@ CREDENTIAL_HEADERS = frozenset(
 )
 
 
-@dataclass(slots=True)
-class Call:
-    """What reserved arguments are made from."""
-
-    function: LiveFunction
-    caller: User
-    request: ChatRequest
-    #: The model's entry in the list.
-    model: Callable[[], Mapping[str, Any]]
-    #: method, path, query, headers, client, base_url of the HTTP request.
-    http: Callable[[], Mapping[str, Any]]
-
-
-def context(names: tuple[str, ...], call: Call) -> dict[str, Any]:
+def context(names: Iterable[str], function: LiveFunction, turn: Turn) -> dict[str, Any]:
     """Return the values of the reserved arguments in `names`, as returned by `reserved`."""
-    return {name: _VALUES[name](call) for name in names}
+    return {name: _VALUES[name](function, turn) for name in names}
 
 
-def reserved(function: LiveFunction, handler: str) -> tuple[str, ...]:
+def reserved(handler: Handler) -> tuple[str, ...]:
     """Return which of the handler's parameters are reserved arguments that the server fills."""
-    found = function.manifest.handler(handler)
-    return tuple(name for name in found.parameters if name in _VALUES) if found else ()
+    return tuple(name for name in handler.parameters if name in _VALUES)
 
 
 def user(caller: User) -> dict[str, Any]:
@@ -49,14 +36,14 @@ def user(caller: User) -> dict[str, Any]:
     return {"id": caller.id, "name": caller.name, "email": caller.email, "role": caller.role}
 
 
-def metadata(call: Call) -> dict[str, Any]:
+def metadata(turn: Turn) -> dict[str, Any]:
     """Return `__metadata__`: every key that Open WebUI gives an API call, so that look-ups never fail."""
-    value = call.request.value
+    value = turn.request.value
     params = value("params")
     features = value("features") or {}
-    http = call.http()
+    http = turn.http()
     return {
-        "user_id": call.caller.id,
+        "user_id": turn.caller.id,
         "user_agent": http["headers"].get("user-agent"),
         "internal": False,
         "chat_id": value("chat_id") or "",
@@ -78,8 +65,8 @@ def metadata(call: Call) -> dict[str, Any]:
         "variables": value("variables") or {},
         "chat_variables": {},
         "chat_context": None,
-        "model": call.model(),
-        "model_id": call.request.model,
+        "model": turn.model(),
+        "model_id": turn.request.model,
         "direct": False,
         "params": params if isinstance(params, dict) else {},
         "include_file_context": True,
@@ -90,24 +77,24 @@ def metadata(call: Call) -> dict[str, Any]:
     }
 
 
-def _messages(call: Call) -> Any:
-    return msgspec.json.decode(call.request.body).get("messages")
+def _messages(function: LiveFunction, turn: Turn) -> Any:
+    return msgspec.json.decode(turn.request.body).get("messages")
 
 
-_VALUES: Mapping[str, Callable[[Call], Any]] = {
-    "__user__": lambda call: user(call.caller),
-    "__metadata__": metadata,
-    "__request__": lambda call: call.http(),
-    "__model__": lambda call: call.model(),
-    "__id__": lambda call: call.function.id,
+_VALUES: Mapping[str, Callable[[LiveFunction, Turn], Any]] = {
+    "__user__": lambda function, turn: user(turn.caller),
+    "__metadata__": lambda function, turn: turn.metadata,
+    "__request__": lambda function, turn: turn.http(),
+    "__model__": lambda function, turn: turn.model(),
+    "__id__": lambda function, turn: function.id,
     "__messages__": _messages,
-    "__chat_id__": lambda call: call.request.value("chat_id") or "",
-    "__session_id__": lambda call: call.request.value("session_id"),
-    "__message_id__": lambda call: call.request.value("id"),
-    "__files__": lambda call: call.request.value("files") or [],
-    "__features__": lambda call: call.request.value("features") or {},
-    "__tools__": lambda call: {},
-    "__task__": lambda call: None,
-    "__task_body__": lambda call: None,
-    "__oauth_token__": lambda call: None,
+    "__chat_id__": lambda function, turn: turn.request.value("chat_id") or "",
+    "__session_id__": lambda function, turn: turn.request.value("session_id"),
+    "__message_id__": lambda function, turn: turn.request.value("id"),
+    "__files__": lambda function, turn: turn.request.value("files") or [],
+    "__features__": lambda function, turn: turn.request.value("features") or {},
+    "__tools__": lambda function, turn: {},
+    "__task__": lambda function, turn: None,
+    "__task_body__": lambda function, turn: None,
+    "__oauth_token__": lambda function, turn: None,
 }

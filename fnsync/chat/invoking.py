@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from fnsync.chat import context as contexts
 from fnsync.chat.requests import NO_KEYS, ChatRequest
+from fnsync.chat.turns import Calls, Turn
 from fnsync.errors import Invalid
 from fnsync.model import Kind, LiveFunction, User
+from fnsync.registry import World
 from fnsync.runtime.call import Invocation
 
 #: What is called of a function when nothing is named.
@@ -23,13 +24,14 @@ DEFAULT_HANDLERS: Mapping[Kind, str] = {
 }
 
 
-def invocation(
+async def invocation(
+    calls: Calls,
+    world: World,
     function: LiveFunction,
     handler: str | None,
     body: Any,
     caller: User,
     http: Callable[[], Mapping[str, Any]],
-    user_valves: Mapping[str, Any],
 ) -> Invocation:
     """A call of `handler` (None: the one of the function's kind) with `body` as its first argument, if there is one.
 
@@ -41,6 +43,5 @@ def invocation(
         raise Invalid(f"{function.id} has no handler {name[:100]!r}; it has: {known}", param="handler")
     data = b"" if body is None else msgspec.json.encode(body)
     request = ChatRequest(function.id, False, data or b"{}", NO_KEYS)
-    call = contexts.Call(function, caller, request, lambda: {"id": function.id, "name": function.name}, http)
-    values = contexts.context(contexts.reserved(function, name), call)
-    return Invocation(name, data, False, values, user_valves)
+    turn = Turn(world, caller, request, http, model=lambda: {"id": function.id, "name": function.name})
+    return await calls.invocation(turn, function, name, data)
