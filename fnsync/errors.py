@@ -4,7 +4,8 @@
     ├── Invalid                  400   what the caller sent
     │   ├── CommitRefused              a git hook does not let the edit through
     │   ├── InvalidValves              values that do not fit the function's class; carries the misfits
-    │   └── ContentRefused             a source that does not load; carries the problem
+    │   ├── ContentRefused             a source that does not load; carries the problem
+    │   └── FilterRefused              a filter does not let the request through; 400, or what it says
     ├── Unauthorized             401   missing, unknown or insufficient credentials
     ├── NotFound                 404
     │   ├── UnknownModel
@@ -100,6 +101,20 @@ class ContentRefused(Invalid):
         self.problem = problem
 
 
+class FilterRefused(Invalid):
+    code = "filter_refused"
+
+    def __init__(self, filter: str, message: str, status: int | None = None, traceback: tuple[str, ...] = ()) -> None:
+        """`status`: the filter's own, of an HTTP exception; from 400 to 499."""
+        super().__init__(message)
+        #: The filter's id.
+        self.filter = filter
+        if status is not None:
+            self.status = status  # type: ignore[misc]  # of this one
+        #: The entries that lie in the function's own files; for admins only.
+        self.traceback = traceback
+
+
 class Unauthorized(FnsyncError):
     code, status, type = "unauthorized", 401, "authentication_error"
 
@@ -169,10 +184,19 @@ class FunctionError(FnsyncError):
 class FunctionRaised(FunctionError):
     code = "function_raised"
 
-    def __init__(self, function: str, exception: str, message: str, traceback: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        function: str,
+        exception: str,
+        message: str,
+        traceback: tuple[str, ...] = (),
+        http_status: int | None = None,
+    ) -> None:
         super().__init__(function, message or exception)
         #: The exception's class name.
         self.exception = exception
+        #: Of an HTTP exception.
+        self.http_status = http_status
         #: The entries that lie in the function's own files; for admins only.
         self.traceback = traceback
 

@@ -36,6 +36,7 @@ from fnsync.retries import Retries
 from fnsync.runtime.executor import Executor
 from fnsync.source.catalog import Catalog, Changes
 from fnsync.source.snapshots import Snapshots
+from fnsync.standings import Standings
 from fnsync.store.index import Index
 
 log = structlog.get_logger()
@@ -85,7 +86,7 @@ class Reconciler:
         self._provenance = provenance
         self._policy = policy
         self._on_reload = on_reload
-        self._standings: dict[FunctionId, Standing] = {}
+        self._standings = Standings(policy.active)
         self._writer = IndexWriter(index, root, self._standings, provenance, policy.active)
         self._turn = asyncio.Lock()
         self._loads: dict[FunctionId, asyncio.Task[None]] = {}
@@ -95,7 +96,7 @@ class Reconciler:
         self._background: set[asyncio.Task[None]] = set()
 
     @property
-    def standings(self) -> Mapping[FunctionId, Standing]:
+    def standings(self) -> Standings:
         """How each function stands now."""
         return self._standings
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import structlog
 
+from fnsync.chat.unfiltered import Unfiltered
 from fnsync.chat.upstreams import Upstreams
 from fnsync.config import Config
 from fnsync.edits.archive import Archive
@@ -107,6 +108,7 @@ class Service:
         )
         self.executor.logs.on_line = listeners.line
         self.vault.check()
+        self.unfiltered = Unfiltered()
         self.upstreams = Upstreams(config.upstreams, environ)
         self._on_reload = listeners.reload
         self._on_step = listeners.step

@@ -29,6 +29,7 @@ from fnsync.api.users import UserEndpoints
 from fnsync.api.valves import ValvesEndpoints
 from fnsync.api.versions import VersionEndpoints
 from fnsync.chat.completions import Completions
+from fnsync.chat.filters import Filters
 from fnsync.chat.models import Models
 from fnsync.chat.render import stream_error
 from fnsync.chat.turns import Calls
@@ -60,7 +61,8 @@ class App:
         self._models = Models(service.executor, service.upstreams)
         self._tally = Tally()
         calls = Calls(service.executor, service.user_valves)
-        completions = Completions(calls, self._models, service.upstreams)
+        filters = Filters(service.reconciler.standings.missing)
+        completions = Completions(calls, self._models, service.upstreams, filters, service.unfiltered)
         chat = CompletionsEndpoint(service, self._models, completions, self._tally)
         models = ModelEndpoints(service, self._models)
         functions = FunctionEndpoints(service, self._auth)

@@ -162,6 +162,9 @@ class CompletionsEndpoint:
                 async for part in answer.parts:
                     await exchange.part(part)
                 await exchange.end()
+        except FnsyncError:
+            exchange.headers = completion.headers  # filters may have come in between
+            raise
         finally:
             self._tally.running -= 1
             if completion.function is not None:

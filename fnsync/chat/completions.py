@@ -10,19 +10,22 @@ ends with an error event. Leaving the block ends the call.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
 
 import structlog
 
 from fnsync.chat.answers import JSON, Headers, Plain, Streamed, is_text, passed_on
+from fnsync.chat.filtering import Describe, Filtered, Source
+from fnsync.chat.filters import Filters
 from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
 from fnsync.chat.render import Renderer, stream_error
 from fnsync.chat.requests import ChatRequest
+from fnsync.chat.stages import Stages
 from fnsync.chat.turns import Calls, Plan, Turn
+from fnsync.chat.unfiltered import Unfiltered
 from fnsync.chat.upstreams import Found, Upstreams
 from fnsync.errors import FnsyncError, UnknownModel, Unrenderable
 from fnsync.model import FunctionId, LiveFunction
@@ -33,45 +36,78 @@ from fnsync.runtime.executor import CallContext
 
 log = structlog.get_logger(__name__)
 
-#: Turns an error into the `error` object of a stream's last event.
-Describe = Callable[[FnsyncError], dict[str, Any]]
+
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    """The function that answers."""
+
+    function: LiveFunction
 
 
 class Completions:
     """Answers chat completion requests. One per server."""
 
-    def __init__(self, calls: Calls, models: Models, upstreams: Upstreams) -> None:
+    def __init__(
+        self, calls: Calls, models: Models, upstreams: Upstreams, filters: Filters, unfiltered: Unfiltered
+    ) -> None:
         self._calls = calls
         self._models = models
         self._upstreams = upstreams
+        self._filters = filters
+        self._unfiltered = unfiltered
         self._rates = Rates()
 
-    async def prepare(
-        self,
-        turn: Turn,
-        *,
-        describe: Describe,
-    ) -> Completion | PassedThrough:
-        """Return the completion, not yet under way.
+    async def prepare(self, turn: Turn, *, describe: Describe, filtered: bool = True) -> Source:
+        """Return the completion, not yet under way. `filtered`: with the filters that concern it.
 
-        Raises UnknownModel, RateLimited, and what made a manifold's listing fail.
+        Raises UnknownModel, RateLimited, Unavailable where a required filter is missing, and what made a manifold's
+        listing fail.
         """
-        request, world = turn.request, turn.world
+        answering = await self._resolve(turn)
+        if not filtered:
+            return await self._source(turn, answering, describe)
+        chosen = turn.request.value("filter_ids")
+        chain = self._filters.chain(
+            turn.world, turn.request.model, turn.caller, chosen if isinstance(chosen, list) else ()
+        )
+        if not chain:
+            return await self._source(turn, answering, describe)
+        asked = turn.request.model
+
+        async def source() -> Source:
+            changed = turn.request.model != asked
+            return await self._source(turn, await self._resolve(turn) if changed else answering, describe)
+
+        plan = self._calls.plan(answering.function) if isinstance(answering, Pipe) else None
+        stages = Stages(self._calls, chain, turn, self._unfiltered)
+        return Filtered(self._calls, chain, stages, turn, plan, source, describe)
+
+    async def _resolve(self, turn: Turn) -> Pipe | Found:
+        """What answers the turn's request. Raises UnknownModel, and what made a manifold's listing fail."""
+        world, model = turn.world, turn.request.model
         try:
-            function, sub = self._models.resolve(world, request.model, turn.caller)
+            function, sub = self._models.resolve(world, model, turn.caller)
         except UnknownModel as exc:
-            found = await self._upstreams.find(request.model)
+            found = await self._upstreams.find(model)
             if found is None:
                 failing = ", ".join(self._upstreams.failing())
                 hint = f"it may be a model of what cannot be asked now: {failing}" if failing else exc.hint
                 raise UnknownModel(exc.message, hint=hint) from exc
-            return PassedThrough(found, request, describe)
+            turn.model = lambda: self._models.described_base(world, found)
+            return found
         if sub is not None:
             await self._models.confirm(function, sub)
+        turn.model = lambda: self._models.described(world, function, sub)
+        return Pipe(function)
+
+    async def _source(self, turn: Turn, answering: Pipe | Found, describe: Describe) -> Source:
+        """The completion by what answers. Raises RateLimited."""
+        request = turn.request
+        if isinstance(answering, Found):
+            return PassedThrough(answering, request, describe)
+        function = answering.function
         if function.limits.rate is not None:
             self._rates.take(function.id, function.limits.rate)
-        described = self._models.described
-        turn.model = lambda: described(world, function, sub)
         invocation = await self._calls.invocation(turn, function, "pipe", request.body, stream=request.stream)
         context = self._calls.call(function, invocation)
         render = Renderer(request.model, events=turn.events)
@@ -82,6 +118,7 @@ class Completions:
         self._calls.keep(world)
         self._rates.keep(world.functions)
         self._models.keep(world)
+        self._unfiltered.keep(world.functions)
 
 
 class PassedThrough:

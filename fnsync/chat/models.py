@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +18,7 @@ import msgspec
 import structlog
 
 from fnsync.chat.access import may_use
+from fnsync.chat.filters import concerns, priority
 from fnsync.chat.upstreams import Found, Upstreams
 from fnsync.errors import FnsyncError, TimeLimit, UnknownModel
 from fnsync.model import FunctionId, Kind, LiveFunction, User
@@ -128,6 +128,10 @@ class Models:
         if sub is None:
             return view.single(function)
         return view.sub(function, sub, self._manifolds.names(function))
+
+    def described_base(self, world: World, found: Found) -> Entry:
+        """Return the entry of a base model."""
+        return self._of(world).base(found)
 
     async def sub_models(self, function: LiveFunction) -> list[str]:
         """Return the ids of a manifold's models, after PATIENCE_S at most; none when it cannot be listed."""
@@ -240,19 +244,7 @@ class _Attached:
     def of(self, model: str) -> list[LiveFunction]:
         if self._all_global:
             return self._functions
-        return [f for f in self._functions if f.settings.is_global or _named(model, f.settings.models)]
-
-
-def _named(model: str, globs: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(model, glob) for glob in globs)
-
-
-def priority(function: LiveFunction) -> float:
-    """Return the `priority` valve: the stored one, else the class's default, else 0."""
-    schema = function.manifest.valves_schema or {}
-    default = schema.get("properties", {}).get("priority", {}).get("default", 0)
-    value = function.settings.valves.get("priority", default)
-    return float(value) if isinstance(value, int | float) else 0.0
+        return [f for f in self._functions if concerns(f.settings, model)]
 
 
 def _action_items(function: LiveFunction) -> Iterator[Entry]:

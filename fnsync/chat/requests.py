@@ -145,6 +145,82 @@ def _public(data: bytes) -> bytes:
     return msgspec.json.encode(body)
 
 
+#: Private keys that `inlet` sees in the body (function-contract §3.2).
+_INLET_KEYS = ("features", "files", "tool_ids", "skill_ids", "terminal_id")
+
+
+class _Filtered(msgspec.Struct):
+    """What a body must have that comes from a filter."""
+
+    model: str
+    messages: list[_Message]
+    stream: bool | None = None
+
+
+_decode_filtered = msgspec.json.Decoder(_Filtered).decode
+
+
+def for_inlet(request: ChatRequest, metadata: Raw) -> bytes:
+    """The body as `inlet` gets it."""
+    own = {key: raw for key in _INLET_KEYS if (raw := getattr(request.private, key)) is not UNSET}
+    return msgspec.json.encode(_decode_object(request.body) | own | {"metadata": metadata})
+
+
+def after_inlet(body: bytes, request: ChatRequest, metadata: Raw, *, drop_files: bool) -> tuple[ChatRequest, Raw]:
+    """The request and its metadata, from the body that the last inlet gave. Files, features and tools count as they
+    stand there; `drop_files`: a filter has dealt with them.
+
+    Raises Invalid for what is no body any more.
+    """
+    values, metadata = _taken_apart(body, metadata)
+    own = {key: values.pop(key, UNSET) for key in _INLET_KEYS}
+    if drop_files:
+        own["files"] = UNSET
+    private = msgspec.structs.replace(_plain(request.private), **own)
+    told = msgspec.json.decode(metadata, type=dict[str, Raw])
+    for key, none in (("features", b"{}"), ("files", b"null"), ("tool_ids", b"null")):
+        raw = own[key]
+        told[key] = raw if isinstance(raw, Raw) else Raw(none)
+    return _request(values, private), Raw(msgspec.json.encode(told))
+
+
+def with_metadata(body: bytes, metadata: Raw) -> bytes:
+    """The body as `request` gets it."""
+    return msgspec.json.encode(_decode_object(body) | {"metadata": metadata})
+
+
+def after_request(body: bytes, request: ChatRequest, metadata: Raw) -> tuple[ChatRequest, Raw]:
+    """The request and its metadata, from the body that the last `request` gave. Raises Invalid."""
+    values, metadata = _taken_apart(body, metadata)
+    return _request(values, _plain(request.private)), metadata
+
+
+def _taken_apart(body: bytes, metadata: Raw) -> tuple[dict[str, Raw], Raw]:
+    """A filter's body without its metadata; and the metadata in it, the former where there is none."""
+    try:
+        _decode_filtered(body)
+        values = _decode_object(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise Invalid(f"the filters left no body that a model could answer: {_misfit_text(exc)}") from exc
+    found = values.pop("metadata", None)
+    return values, found if found is not None and bytes(found).startswith(b"{") else metadata
+
+
+def _request(values: dict[str, Raw], private: Private) -> ChatRequest:
+    body = msgspec.json.encode({key: value for key, value in values.items() if key not in PRIVATE_KEYS})
+    read = _decode_filtered(body)
+    return ChatRequest(read.model, bool(read.stream), body, private)
+
+
+def _plain(private: Private) -> Private:
+    """The private keys alone, of an object that may have more."""
+    return Private(*(getattr(private, key) for key in PRIVATE_KEYS))
+
+
+def _misfit_text(exc: Exception) -> str:
+    return _misfit(exc).message if isinstance(exc, msgspec.ValidationError) else str(exc)
+
+
 def renamed(body: bytes, model: str) -> bytes:
     """The body with another `model`; every other value stays as it was written."""
     return msgspec.json.encode({**_decode_object(body), "model": model})

@@ -8,8 +8,9 @@ async with calls.call(function, invocation) as running:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -41,6 +42,8 @@ class Turn:
     events: bool = False
     #: The model's entry in the list.
     model: Callable[[], Mapping[str, Any]] = _no_model
+    #: Tells it from other requests.
+    number: int = field(default_factory=itertools.count(1).__next__)
     #: How many calls of functions this request is inside of.
     depth: int = 0
     #: `__metadata__` as JSON; made when first asked for.
@@ -86,10 +89,13 @@ class Calls:
         body: bytes,
         *,
         stream: bool = False,
+        staged: bool = False,
         leave: frozenset[str] = frozenset(),
     ) -> Invocation:
-        """The call of a handler with `body`, JSON, as its first argument (empty: without one). `leave`: reserved
-        arguments that the worker has from elsewhere. Raises StoreError where user valves cannot be had."""
+        """The call of a handler with `body`, JSON, as its first argument (empty: without one). `staged`: it is one of a
+        filter that takes part in the request. `leave`: reserved arguments that the worker has from elsewhere.
+
+        Raises StoreError where user valves cannot be had."""
         plan = self.plan(function)
         reserved = plan.reserved.get(handler, ())
         values: dict[str, Any] = {}
@@ -98,7 +104,7 @@ class Calls:
         own: Mapping[str, Any] = {}
         if plan.has_user_valves:
             own = await self._user_valves.for_call(function, turn.caller)
-        return Invocation(handler, body, stream, values, own, turn.events)
+        return Invocation(handler, body, stream, values, own, turn.events, turn.number if staged else 0)
 
     def call(self, function: LiveFunction, invocation: Invocation) -> CallContext:
         """Call a handler, for the time of an `async with` block."""

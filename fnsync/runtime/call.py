@@ -45,11 +45,13 @@ class Invocation:
     #: JSON of the first argument; empty: the handler is called without one.
     body: bytes = b""
     stream: bool = False
-    #: Values for reserved arguments by name.
-    context: Mapping[str, Any] = field(default_factory=dict)
+    #: Values for reserved arguments by name; or the same as JSON.
+    context: Mapping[str, Any] | bytes = field(default_factory=dict)
     user_valves: Mapping[str, Any] = field(default_factory=dict)
     #: Whether emitted events are wanted; they then stand among a stream's items as `{"event": …}`.
     events: bool = False
+    #: As in wire.Call.
+    turn: int = 0
 
 
 class RunningCall:
@@ -122,14 +124,18 @@ class RunningCall:
     def begin(self, worker: Worker, deadlines: Deadlines[RunningCall]) -> None:
         """Hand the call to a worker. Raises BodyTooLarge; the worker then knows nothing of it."""
         invocation = self._invocation
+        context = invocation.context
+        if not isinstance(context, bytes):
+            context = msgspec.json.encode(context) if context else b""
         frame = wire.Call(
             self.id,
             invocation.handler,
             invocation.body,
             invocation.stream,
-            msgspec.json.encode(invocation.context) if invocation.context else b"",
+            context,
             dict(invocation.user_valves),
             invocation.events,
+            invocation.turn,
         )
         try:
             worker.send(frame)
@@ -251,7 +257,9 @@ def error_of(function: str, failure: wire.Failure) -> FnsyncError:
     """The exception for a Failure frame."""
     match failure.code:
         case "raised":
-            return FunctionRaised(function, failure.exception, failure.message, tuple(failure.traceback))
+            return FunctionRaised(
+                function, failure.exception, failure.message, tuple(failure.traceback), failure.http_status
+            )
         case "unrenderable":
             return Unrenderable(function, f"{function}: {failure.message}", hint=failure.hint)
         case "valves" if failure.misfits:

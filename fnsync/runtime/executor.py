@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -117,6 +118,20 @@ class Executor:
     def call(self, function: LiveFunction, invocation: Invocation) -> CallContext:
         """Call a handler: `async with executor.call(…) as call`. Leaving the block cancels what still runs."""
         return CallContext(self, function, invocation)
+
+    @contextmanager
+    def pinned(self, functions: Iterable[LiveFunction]) -> Iterator[None]:
+        """Keep the workers and snapshots of revisions for a request that calls them more than once, be they replaced
+        meanwhile."""
+        pools = [self.pool(function) for function in functions]
+        for pool in pools:
+            pool.pins += 1
+        try:
+            yield
+        finally:
+            for pool in pools:
+                pool.pins -= 1
+                pool.touched_at = time.monotonic()
 
     def pool(self, function: LiveFunction) -> Pool:
         """The workers of the function's revision."""

@@ -110,6 +110,8 @@ class Pool:
         self.retired = False
         #: Loaded to see whether it may go live; nobody has asked for it yet.
         self.trial = False
+        #: Requests that will call it again, so that its workers must stay.
+        self.pins = 0
         self.touched_at = time.monotonic()
         self.running = 0
         self.crashes = 0
@@ -330,6 +332,8 @@ class Pool:
         idle_s = TRIAL_S if self.trial else LINGER_S if self.retired else self.limits.idle_s
         for worker in [worker for worker in self.workers if worker.usable][self.limits.workers :]:
             worker.retire()
+        if self.pins:
+            return
         for worker in self.workers:
             if worker.alive and not worker.calls and now - max(worker.idle_since, self.touched_at) > idle_s:
                 worker.kill("idle")
@@ -346,7 +350,7 @@ class Pool:
 
     @property
     def empty(self) -> bool:
-        return not (self.workers or self._starting or self._waiting or self.running)
+        return not (self.workers or self._starting or self._waiting or self.running or self.pins)
 
     async def close(self) -> None:
         """End all workers and whoever waits for one."""

@@ -23,7 +23,7 @@ OPTIONS_S = 5.0
 #: Which of a function's two classes is meant.
 ValvesModel = Literal["valves", "user_valves"]
 #: Raised whenever a frame changes; worker and server must agree.
-PROTOCOL = 5
+PROTOCOL = 6
 
 HEADER_BYTES = 4
 
@@ -125,6 +125,10 @@ class Call(Frame, frozen=True, array_like=True, tag=12):
     user_valves: dict[str, Any]
     #: Whether what the function emits is wanted: then it stands among a stream's items as `{"event": …}`.
     events: bool = False
+    #: The request that a filter's handler is called for; calls with one number share their arguments. Then `inlet` and
+    #: `request` answer with the next body or `none`, and `stream` takes a JSON list of events and answers Filtered.
+    #: 0: the handler is called for itself.
+    turn: int = 0
 
 
 class Cancel(Frame, frozen=True, array_like=True, tag=13):
@@ -251,6 +255,17 @@ class Failure(Frame, frozen=True, array_like=True, tag=25):
     traceback: list[str] = []
     #: Of codes `valves` and `user_valves`: which values do not fit.
     misfits: list[Misfit] = []
+    #: Of an HTTP exception.
+    http_status: int | None = None
+
+
+class Filtered(msgspec.Struct, frozen=True):
+    """The JSON of the Reply to a call of `stream` with many events."""
+
+    #: One for each event, in order: what takes its place, or null where it is left out.
+    events: list[msgspec.Raw]
+    #: Why the events after these were not filtered.
+    failure: Failure | None = None
 
 
 class Ask(Frame, frozen=True, array_like=True, tag=27):

@@ -27,6 +27,9 @@ class ActiveCall:
         self.id = frame.id
         self.handler = frame.handler
         self.stream = frame.stream
+        self.turn = frame.turn
+        #: The metadata that its body came with, where it is a filter's.
+        self.metadata: Any = None
         self.task: asyncio.Task[None] | None = None
         self.cancelled = False
         #: Whether the server was told that a stream begins.

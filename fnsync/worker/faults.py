@@ -82,6 +82,7 @@ class Places:
             text,
             hint_for(exc),
             [f"{path}:{entry.lineno} in {entry.name}: {entry.line}" for path, entry in own[-MOST_ENTRIES:]],
+            http_status=http_status(exc),
         )
 
 
@@ -91,6 +92,12 @@ def message_of(exc: BaseException) -> str:
         return str(getattr(exc, "detail", "") or exc)
     except Exception as error:  # a __str__ that raises must not hide the exception
         return f"(its text cannot be had: {type(error).__name__})"
+
+
+def http_status(exc: BaseException) -> int | None:
+    """The status of an HTTP exception of Starlette or FastAPI, or one that is made like them."""
+    status = getattr(exc, "status_code", None)
+    return status if type(status) is int and hasattr(exc, "detail") else None
 
 
 def shortened(text: str) -> str:

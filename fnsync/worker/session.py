@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from fnsync.runtime import wire
-from fnsync.worker import arguments, loader, results
+from fnsync.worker import arguments, loader, results, stages
 from fnsync.worker.calls import ActiveCall, Cancelled
 from fnsync.worker.channel import Channel
 from fnsync.worker.faults import Fault, Places
@@ -53,6 +53,7 @@ class Session:
         self._options = OptionMethods()
         self._calls: dict[int, ActiveCall] = {}
         self._asks: dict[tuple[int, int], concurrent.futures.Future[bytes]] = {}
+        self._turns = stages.Turns()
         self._signatures: dict[str, arguments.Signature] = {}
         self._function: loader.Function | None = None
         self._places = Places("/", {})
@@ -165,10 +166,13 @@ class Session:
         except BaseException as exc:  # a property is function code as well
             self._fail(call, exc)
             return
+        is_batch = frame.turn != 0 and frame.handler == "stream"
         if _runs_on_loop(handler):
-            self._on_loop(call, lambda: self._run_async(call, frame, handler))
+            run_async = self._filter_async if is_batch else self._run_async
+            self._on_loop(call, lambda: run_async(call, frame, handler))
         else:
-            self._in_thread(call, lambda: self._run_sync(call, frame, handler))
+            run = self._filter_sync if is_batch else self._run_sync
+            self._in_thread(call, lambda: run(call, frame, handler))
 
     def _on_loop(self, call: ActiveCall, work: Callable[[], Awaitable[bool]]) -> None:
         context = contextvars.copy_context()
@@ -200,7 +204,9 @@ class Session:
             self._done(call)
 
     def _finish_sync(self, call: ActiveCall, value: Any) -> None:
-        if call.handler != "pipe":
+        if call.turn and call.handler in stages.BODY_HANDLERS:
+            self._channel.post_now(stages.body_reply(call.id, call.handler, value, call.metadata))
+        elif call.handler != "pipe":
             self._channel.post_now(_generic_reply(call.id, value))
         elif (reply := results.plain_reply(call.id, value)) is not None:
             if call.begun:  # by its events
@@ -259,6 +265,40 @@ class Session:
         else:
             await call.join_async(iterator)
 
+    # ---- streams that go through a filter ----
+
+    def _filter_sync(self, call: ActiveCall, frame: wire.Call, handler: Any) -> None:
+        try:
+            batch = stages.EventBatch(frame, handler, self._stream_arguments(frame, handler))
+        except BaseException as exc:
+            self._fail(call, exc)
+            return
+        try:
+            batch.run(self._loop)
+        except BaseException as exc:
+            self._end_batch(call, batch, exc)
+        else:
+            self._end_batch(call, batch, None)
+
+    async def _filter_async(self, call: ActiveCall, frame: wire.Call, handler: Any) -> bool:
+        batch = stages.EventBatch(frame, handler, self._stream_arguments(frame, handler))
+        try:
+            await batch.run_async()
+        except Exception as exc:
+            self._end_batch(call, batch, exc)
+        else:
+            self._end_batch(call, batch, None)
+        return False
+
+    def _end_batch(self, call: ActiveCall, batch: stages.EventBatch, exc: BaseException | None) -> None:
+        failure = self._places.failure(call.id, "raised", exc) if exc is not None else None
+        self._done(call)
+        self._channel.post_now(batch.reply(call.id, failure))
+
+    def _stream_arguments(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
+        values = self._turns.values(frame.turn, lambda: self._reserved(frame, handler))
+        return values | self._talk(frame, handler)
+
     def _done(self, call: ActiveCall) -> None:
         if self._is_copy:
             os._exit(0)  # a process that the function forked, and that came back out of its handler
@@ -277,20 +317,45 @@ class Session:
     # ---- arguments ----
 
     def _arguments(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
+        values = self._reserved(frame, handler) | self._talk(frame, handler)
+        if frame.body:
+            body = msgspec.json.decode(frame.body)
+            values["event" if frame.handler in ("stream", "event") else "body"] = body
+            if frame.turn:
+                self._share_metadata(frame, body, values)
+        return values
+
+    def _share_metadata(self, frame: wire.Call, body: Any, values: dict[str, Any]) -> None:
+        """Have `__metadata__` be the object that the body holds, or that the stream handler was given."""
+        found = body.get("metadata") if isinstance(body, dict) else None
+        if (call := self._calls.get(frame.id)) is not None:
+            call.metadata = found
+        if "__metadata__" in values:
+            values["__metadata__"] = found or self._turns.metadata(frame.turn) or values["__metadata__"]
+
+    def _signature(self, frame: wire.Call, handler: Any) -> arguments.Signature:
         signature = self._signatures.get(frame.handler)
         if signature is None:
             signature = self._signatures[frame.handler] = arguments.Signature(handler)
-        values = arguments.reserved_values(signature.reserved, frame.context)
+        return signature
+
+    def _reserved(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
+        """What the server says of the call."""
+        values = arguments.reserved_values(self._signature(frame, handler).reserved, frame.context)
         if "__user__" in values:
             values["__user__"] = self._user(values["__user__"], frame)
         if isinstance(values.get("__request__"), dict):
             values["__request__"] = arguments.make_request(values["__request__"])
+        return values
+
+    def _talk(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
+        """What the handler speaks to the client with."""
+        signature = self._signature(frame, handler)
+        values: dict[str, Any] = {}
         if signature.emitter:
             values["__event_emitter__"] = self._emitter(frame.id)
         if signature.event_call:
             values["__event_call__"] = self._event_call(frame.id)
-        if frame.body:
-            values["event" if frame.handler in ("stream", "event") else "body"] = msgspec.json.decode(frame.body)
         return values
 
     def _user(self, user: Any, frame: wire.Call) -> dict[str, Any]:

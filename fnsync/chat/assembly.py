@@ -1,0 +1,99 @@
+"""A chat with its answer, put together for `outlet` (function-contract §3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from secrets import token_hex
+from typing import Any
+
+import msgspec
+
+from fnsync.chat.requests import ChatRequest
+
+
+class Assembly:
+    """Collects an answer from the chunks of a stream."""
+
+    def __init__(self) -> None:
+        #: Whether the stream told of an error; then there is no answer.
+        self.failed = False
+        self._texts: list[str] = []
+        self._rest: dict[str, Any] = {}
+
+    def add(self, chunk: Any) -> None:
+        """Take one event's value."""
+        if not isinstance(chunk, dict):
+            return
+        if chunk.get("error"):
+            self.failed = True
+        if isinstance(usage := chunk.get("usage"), dict):
+            self._rest["usage"] = self._rest.get("usage", {}) | usage
+        if isinstance(sources := chunk.get("sources"), list):
+            self._rest.setdefault("sources", []).extend(sources)
+        choices = chunk.get("choices")
+        first = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(first, dict):
+            return
+        delta = first.get("delta") or first.get("message")
+        if isinstance(delta, dict) and isinstance(content := delta.get("content"), str):
+            self._texts.append(content)
+        if reason := first.get("finish_reason"):
+            self._rest["finish_reason"] = reason
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the stream told that the answer ended, and well."""
+        return not self.failed and "finish_reason" in self._rest
+
+    @property
+    def text(self) -> str:
+        """What the answer says."""
+        return "".join(self._texts)
+
+    def message(self) -> dict[str, Any]:
+        """The assistant's message."""
+        return {"role": "assistant", "content": self.text, **self._rest}
+
+
+def answered(completion: Mapping[str, Any]) -> dict[str, Any]:
+    """The assistant's message of a whole completion; see `render.is_completion`."""
+    assembly = Assembly()
+    assembly.add(completion)
+    return assembly.message()
+
+
+def chat_of(model: str, request: ChatRequest, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The body that `outlet` gets."""
+    id = request.value("id") or f"msg_{token_hex(12)}"
+    asked = msgspec.json.decode(request.body).get("messages")
+    messages = [_message(message) for message in asked if isinstance(message, dict)] if isinstance(asked, list) else []
+    return {
+        "model": model,
+        "messages": [*messages, _message({**answer, "id": id})],
+        "filter_ids": request.value("filter_ids") or [],
+        "chat_id": request.value("chat_id") or "",
+        "session_id": request.value("session_id"),
+        "id": id,
+    }
+
+
+def content_of(body: Mapping[str, Any]) -> str | None:
+    """What the answer of a chat says after the outlets; None where it is no text, or not there."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "assistant":
+        return None
+    content = last.get("content")
+    return content if isinstance(content, str) else None
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    told = {key: message[key] for key in ("output", "usage", "sources", "finish_reason") if message.get(key)}
+    return {
+        "id": message.get("id"),
+        "role": message.get("role"),
+        "content": message.get("content"),
+        "info": message.get("info"),
+        "timestamp": message.get("timestamp"),
+        **told,
+    }

@@ -1,0 +1,262 @@
+"""A completion with filters around it: their stages before the model, on its answer as it is made, and behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from fnsync.chat import assembly, sse
+from fnsync.chat.answers import EVENT_STREAM, JSON, Plain, Streamed
+from fnsync.chat.filters import Chain
+from fnsync.chat.render import Renderer, is_completion, stream_error
+from fnsync.chat.stages import Stages
+from fnsync.chat.turns import Calls, Plan, Turn
+from fnsync.errors import FnsyncError
+from fnsync.model import FunctionId
+
+log = structlog.get_logger(__name__)
+
+#: Turns an error into the `error` object of a stream's last event.
+Describe = Callable[[FnsyncError], dict[str, Any]]
+
+
+class Source(Protocol):
+    """What answers: a function, or a base model. Its answer is there for the time of an `async with` block."""
+
+    @property
+    def function(self) -> FunctionId | None:
+        """The function that answers."""
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Who answers."""
+
+    async def __aenter__(self) -> Plain | Streamed: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Filtered:
+    """One completion and its filters, for the time of an `async with` block."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        chain: Chain,
+        stages: Stages,
+        turn: Turn,
+        plan: Plan | None,
+        source: Callable[[], Awaitable[Source]],
+        describe: Describe,
+    ) -> None:
+        """`plan`: of the function that the request names. `source`: what answers the turn's request as the filters
+        left it."""
+        self._calls = calls
+        self._chain = chain
+        self._stages = stages
+        self._turn = turn
+        #: As the client sent it.
+        self._asked = turn.request
+        self._plan = plan
+        self._make_source = source
+        self._source: Source | None = None
+        self._describe = describe
+        self._stack = AsyncExitStack()
+        self._parts: AsyncGenerator[bytes, None] | None = None
+
+    @property
+    def function(self) -> FunctionId | None:
+        """The function that answers."""
+        if self._source is not None:
+            return self._source.function
+        return self._plan.function.id if self._plan is not None else None
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Who answers; the filter, while it is at work."""
+        if self._stages.at is not None:
+            return self._calls.plan(self._stages.at).identity
+        if self._source is not None:
+            return self._source.headers
+        return self._plan.identity if self._plan is not None else ()
+
+    async def __aenter__(self) -> Plain | Streamed:
+        async with AsyncExitStack() as stack:
+            pinned = [*self._chain.filters, *([self._plan.function] if self._plan is not None else ())]
+            stack.enter_context(self._calls.executor.pinned(pinned))
+            await self._stages.before()
+            self._source = await self._make_source()
+            answer = await self._as_asked(await stack.enter_async_context(self._source))
+            if isinstance(answer, Plain):
+                answer = await self._whole(answer)
+            elif answer.media_type.startswith("text/event-stream") and answer.status < 400:
+                self._parts = self._events(answer.parts)
+                answer = replace(answer, parts=self._parts)
+            self._stack = stack.pop_all()
+        return answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._parts is not None:
+            await self._parts.aclose()
+        await self._stack.__aexit__(kind, exc, trace)
+
+    # ---- what the client asked for ----
+
+    async def _as_asked(self, answer: Plain | Streamed) -> Plain | Streamed:
+        """The answer in the form that the client asked for, also where a filter changed `stream`."""
+        if self._asked.stream == self._turn.request.stream or answer.status >= 400:
+            return answer
+        render = Renderer(self._turn.request.model)
+        if isinstance(answer, Plain) and self._asked.stream and answer.media_type.startswith(JSON):
+            return Streamed(_once(render.value(answer.body)), answer.status, EVENT_STREAM, answer.headers)
+        if isinstance(answer, Streamed) and answer.media_type.startswith("text/event-stream"):
+            collected = assembly.Assembly()
+            async for events in _events_of(answer.parts):
+                for event in events if isinstance(events, list) else ():
+                    if event.data is not None:
+                        collected.add(msgspec.json.decode(event.data))
+            return Plain(render.completion(collected.text), answer.status, JSON, answer.headers)
+        return answer
+
+    # ---- a whole answer ----
+
+    async def _whole(self, answer: Plain) -> Plain:
+        """The answer as the outlets leave it."""
+        if not self._chain.stage("outlet") or answer.status >= 400 or b'"choices"' not in answer.body:
+            return answer
+        try:
+            value = msgspec.json.decode(answer.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            log.warning("answer_not_filtered", model=self._asked.model, error=f"it is no JSON: {exc}")
+            return answer
+        if not is_completion(value):
+            return answer
+        said = assembly.answered(value)
+        content = await self._content_after(said)
+        if content is None or content == said["content"]:
+            return answer
+        message = value["choices"][0]["message"]
+        value["choices"][0]["message"] = {**(message if isinstance(message, dict) else {}), "content": content}
+        return replace(answer, body=msgspec.json.encode(value))
+
+    async def _content_after(self, said: dict[str, Any]) -> str | None:
+        """What the outlets make the answer say; they run to their end, be the client still there or not."""
+        return assembly.content_of(await asyncio.shield(self._spawn_outlets(said)))
+
+    def _spawn_outlets(self, said: dict[str, Any]) -> asyncio.Task[dict[str, Any]]:
+        chat = assembly.chat_of(self._asked.model, self._turn.request, said)
+        task = asyncio.create_task(self._stages.after(chat))
+        _under_way.add(task)
+        task.add_done_callback(_on_outlets_ended)
+        return task
+
+    # ---- a stream ----
+
+    async def _events(self, parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """A stream's events as the filters leave them; what waits together goes through them together.
+
+        The last `[DONE]` waits for the outlets.
+        """
+        collected = assembly.Assembly() if self._chain.stage("outlet") else None
+        held = b""
+        try:
+            async for events in _events_of(parts):
+                if isinstance(events, sse.Aside):
+                    out, held = held + events, b""
+                else:
+                    events, error = await self._through(events, collected)
+                    out, held = _all_but_done(held, events)
+                    if error is not None:
+                        yield out + self._broken(error)
+                        return
+                if out:
+                    yield out
+            if collected is not None and not collected.failed:
+                asked, collected = collected, None
+                yield await self._after_stream(asked) + held
+            else:
+                yield held
+        except FnsyncError as exc:
+            yield self._broken(exc)
+        finally:
+            if collected is not None and collected.is_complete:
+                # The client left with the last chunk; the outlets see the answer all the same.
+                self._spawn_outlets(collected.message())
+
+    async def _through(
+        self, events: list[sse.Event], collected: assembly.Assembly | None
+    ) -> tuple[list[sse.Event], FnsyncError | None]:
+        """The events behind the stream filters; and the error of one that failed."""
+        error = None
+        places = [place for place, event in enumerate(events) if event.data is not None]
+        if places and self._chain.stage("stream"):
+            made, error = await self._stages.events([data for event in events if (data := event.data) is not None])
+            changed = dict(zip(places, made, strict=True))
+            events = [
+                event if place not in changed else sse.with_data(event, data)
+                for place, event in enumerate(events)
+                if (data := changed.get(place, b"")) is not None
+            ]
+        if collected is not None:
+            for event in events:
+                if event.data is not None:
+                    collected.add(msgspec.json.decode(event.data))
+        return events, error
+
+    async def _after_stream(self, collected: assembly.Assembly) -> bytes:
+        """What follows a stream when the outlets have seen its answer: an event for clients that take them."""
+        content = await self._content_after(collected.message())
+        if content is None or content == collected.text or not self._turn.events:
+            return b""
+        replaced = {"event": {"type": "replace", "data": {"content": content}}}
+        return sse.rendered(msgspec.json.encode(replaced))
+
+    def _broken(self, exc: FnsyncError) -> bytes:
+        log.info("stream_broke", model=self._asked.model, error=exc.code)
+        return stream_error(self._describe(exc))
+
+
+#: Outlets that run on, be their clients still there or not.
+_under_way: set[asyncio.Task[dict[str, Any]]] = set()
+
+
+def _on_outlets_ended(task: asyncio.Task[dict[str, Any]]) -> None:
+    _under_way.discard(task)
+    if not task.cancelled() and (exc := task.exception()) is not None:
+        log.info("outlets_failed", error=str(exc))
+
+
+async def _events_of(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[list[sse.Event] | sse.Aside, None]:
+    """The events of a stream, all that came together; what is no part of the answer as it is."""
+    splitter = sse.Splitter()
+    async for part in parts:
+        if isinstance(part, sse.Aside):
+            yield part
+        elif events := splitter.feed(part):
+            yield events
+    if events := splitter.rest():
+        yield events
+
+
+def _all_but_done(held: bytes, events: list[sse.Event]) -> tuple[bytes, bytes]:
+    """The bytes of `held` and of the events; and a `[DONE]` at their end, which may not be the stream's."""
+    if not events:
+        return b"", held
+    *first, last = events
+    out = held + b"".join(event.raw for event in first)
+    return (out, last.raw) if last.is_done else (out + last.raw, b"")
+
+
+async def _once(part: bytes) -> AsyncGenerator[bytes, None]:
+    yield part

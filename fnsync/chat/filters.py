@@ -1,0 +1,140 @@
+"""Which filters surround a chat, in which order (function-contract §3.1).
+
+Those that are global, and those whose settings name the model; of those that have a toggle, the ones that the request
+names. Priority decides, then the id; the order is the same in all stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from fnsync.errors import Unavailable
+from fnsync.model import FunctionId, Kind, LiveFunction, Settings, User
+from fnsync.plan import Standing
+from fnsync.registry import World
+
+#: Handlers that a filter may have.
+STAGES = ("inlet", "request", "stream", "outlet")
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The filters of one request, in order."""
+
+    filters: tuple[LiveFunction, ...] = ()
+    #: Stage -> the filters that have a handler for it.
+    stages: Mapping[str, tuple[LiveFunction, ...]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.filters)
+
+    def stage(self, name: str) -> tuple[LiveFunction, ...]:
+        """The filters that have a handler of that name."""
+        return self.stages.get(name, ())
+
+    @property
+    def changes_body(self) -> bool:
+        """Whether a filter sees the request on its way to the model."""
+        return "inlet" in self.stages or "request" in self.stages
+
+    @property
+    def handles_files(self) -> bool:
+        """Whether a filter takes the files upon itself; it must have an inlet for it."""
+        return any(function.manifest.file_handler for function in self.stage("inlet"))
+
+
+NO_CHAIN = Chain()
+
+
+class Filters:
+    """Finds the filters of requests. One per server."""
+
+    def __init__(self, missing: Mapping[FunctionId, Standing]) -> None:
+        """`missing`: functions that have no revision that loads and whose settings say `required: true`; live."""
+        self._missing = missing
+        self._world = World()
+        self._all: tuple[LiveFunction, ...] = ()
+        #: Model -> the filters that concern it.
+        self._of_model: dict[str, tuple[LiveFunction, ...]] = {}
+        #: Ids of the filters of one request -> their chain.
+        self._chains: dict[tuple[FunctionId, ...], Chain] = {}
+
+    def chain(self, world: World, model: str, caller: User, chosen: Collection[object]) -> Chain:
+        """The filters around `model` for a request of `caller`; `chosen`: its `filter_ids`.
+
+        Raises Unavailable where a filter that is required is not there.
+        """
+        if self._missing:
+            self._require(model, caller)
+        if world is not self._world:
+            self._learn(world)
+        if not self._all:
+            return NO_CHAIN
+        found = self._of_model.get(model)
+        if found is None:
+            found = self._of_model[model] = tuple(f for f in self._all if concerns(f.settings, model))
+        mine = tuple(f for f in found if (not f.manifest.toggle or f.id in chosen) and is_meant_for(f.settings, caller))
+        ids = tuple(f.id for f in mine)
+        chain = self._chains.get(ids)
+        if chain is None:
+            chain = self._chains[ids] = _chain(mine)
+        return chain
+
+    def _learn(self, world: World) -> None:
+        self._world = world
+        found = [f for f in world.functions.values() if f.active and f.kind is Kind.FILTER and _may_apply(f.settings)]
+        self._all = tuple(sorted(found, key=lambda function: (priority(function), function.id)))
+        self._of_model.clear()
+        self._chains.clear()
+
+    def _require(self, model: str, caller: User) -> None:
+        for standing in list(self._missing.values()):
+            unit = standing.unit
+            if concerns(unit.settings, model) and is_meant_for(unit.settings, caller):
+                why = f": {standing.problem}" if standing.problem is not None and caller.is_admin else ""
+                raise Unavailable(
+                    f"the filter {unit.id} is required here, and has no revision that loads{why}",
+                    hint="nothing is answered without it; its status says what is wrong",
+                )
+
+
+def _chain(filters: tuple[LiveFunction, ...]) -> Chain:
+    stages = {name: tuple(f for f in filters if f.manifest.handler(name) is not None) for name in STAGES}
+    return Chain(filters, {name: found for name, found in stages.items() if found})
+
+
+def concerns(settings: Settings, model: str) -> bool:
+    """Whether a filter or an action with these settings is for a model."""
+    return settings.is_global or named(model, settings.models)
+
+
+def named(model: str, globs: Sequence[str]) -> bool:
+    """Whether one of the globs matches a model's id."""
+    return any(fnmatchcase(model, glob) for glob in globs)
+
+
+def is_meant_for(settings: Settings, caller: User) -> bool:
+    """Whether a filter with these settings surrounds the caller's chats.
+
+    What is somebody's own, and not global, surrounds nobody else's: it is code that others have not agreed to.
+    """
+    if settings.owner is not None and settings.owner != caller.id and not settings.is_global:
+        return False
+    access = settings.access
+    if access is None or settings.owner == caller.id:
+        return True
+    return caller.role in access.roles or caller.email.lower() in {email.lower() for email in access.users}
+
+
+def priority(function: LiveFunction) -> float:
+    """Return the `priority` valve: the stored one, else the class's default, else 0."""
+    schema = function.manifest.valves_schema or {}
+    default = schema.get("properties", {}).get("priority", {}).get("default", 0)
+    value = function.settings.valves.get("priority", default)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _may_apply(settings: Settings) -> bool:
+    return settings.is_global or bool(settings.models)

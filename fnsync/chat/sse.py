@@ -1,0 +1,102 @@
+"""Server-sent events: a stream's bytes taken apart and put together, everything between the events left as it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+
+from fnsync.errors import FnsyncError, UpstreamFailed
+
+#: The largest event of a stream, in bytes.
+MOST_BYTES = 48 * 1024**2
+
+DONE = b"[DONE]"
+_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_LINE = re.compile(rb"\r\n|\n|\r")
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Aside(bytes):
+    """Whole events of a stream that are no part of the answer: no filter sees them."""
+
+
+@dataclass(slots=True)
+class Event:
+    """One event of a stream."""
+
+    #: As it was sent, with what ends it.
+    raw: bytes
+    #: Its data, where it is a JSON object; else None: `[DONE]`, comments, other text.
+    data: bytes | None = None
+    #: Whether its data is `[DONE]`.
+    is_done: bool = False
+
+
+class Splitter:
+    """Collects a stream's bytes and gives the events that are whole."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, part: bytes) -> list[Event]:
+        """The events that `part` completes. Raises UpstreamFailed for one that is too long."""
+        data = self._rest + part if self._rest else part
+        events, start = [], 0
+        if b"\r" in data:
+            for end in _END.finditer(data):
+                events.append(event_of(data[start : end.end()]))
+                start = end.end()
+            self._rest = data[start:]
+        else:
+            *whole, self._rest = data.split(b"\n\n")
+            events = [event_of(raw + b"\n\n") for raw in whole]
+        if len(self._rest) > MOST_BYTES:
+            raise too_long()
+        return events
+
+    def rest(self) -> list[Event]:
+        """What came last, without what would end it."""
+        rest, self._rest = self._rest, b""
+        return [event_of(rest)] if rest else []
+
+
+def too_long() -> FnsyncError:
+    """The error for a stream without an end to its events."""
+    return UpstreamFailed(f"an event of the stream is longer than {MOST_BYTES // 1024**2} MB")
+
+
+def event_of(raw: bytes) -> Event:
+    """Read one event."""
+    if raw.startswith(b"data:") and b"\n" not in (text := raw[5:].strip()) and b"\r" not in text:
+        data = text
+    else:
+        lines = [line[5:].removeprefix(b" ") for line in _LINE.split(raw) if line.startswith(b"data:")]
+        data = b"\n".join(lines).strip()
+    if data == DONE:
+        return Event(raw, None, True)
+    if data.startswith(b"{") and _is_object(data):
+        return Event(raw, data)
+    return Event(raw)
+
+
+def rendered(data: bytes) -> bytes:
+    """The event for a JSON value."""
+    return b"data: " + data + b"\n\n"
+
+
+def with_data(event: Event, data: bytes) -> Event:
+    """The event with other data; its other fields stay."""
+    if event.raw.startswith(b"data:") and b"\n" not in event.raw.strip():
+        return Event(rendered(data), data)
+    fields = [line for line in _LINE.split(event.raw) if line and not line.startswith(b"data:")]
+    return Event(b"\n".join((*fields, rendered(data))), data)
+
+
+def _is_object(data: bytes) -> bool:
+    try:
+        _decode_object(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
