@@ -64,6 +64,8 @@ class FnsyncError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        #: Id of the filter that failed, where one did.
+        self.filter: str | None = None
 
     def __str__(self) -> str:
         return self.message
@@ -107,7 +109,6 @@ class FilterRefused(Invalid):
     def __init__(self, filter: str, message: str, status: int | None = None, traceback: tuple[str, ...] = ()) -> None:
         """`status`: the filter's own, of an HTTP exception; from 400 to 499."""
         super().__init__(message)
-        #: The filter's id.
         self.filter = filter
         if status is not None:
             self.status = status  # type: ignore[misc]  # of this one

@@ -262,7 +262,9 @@ class Service:
             "watcher": {"mode": self.watcher.mode, "problem": self.watcher.problem},
             "sandbox": executor.sandbox(),
             "environments": [asdict(state) for state in executor.environments.states()],
-            "functions": functions_status(reconciler.standings, executor.healths(), self.config.defaults.active),
+            "functions": functions_status(
+                reconciler.standings, executor.healths(), self.unfiltered, self.config.defaults.active
+            ),
             "upstreams": self.upstreams.states(),
             "refused": [asdict(problem) for problem in reconciler.refused],
             "recovered": [asdict(found) for found in self._recovered()],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from fnsync.chat.unfiltered import Unfiltered
 from fnsync.errors import FnsyncError
 from fnsync.git.worktree import WorkTree
 from fnsync.model import FunctionId, Problem
@@ -14,7 +15,7 @@ from fnsync.runtime.pool import Health
 
 
 def functions_status(
-    standings: Mapping[FunctionId, Standing], healths: Mapping[str, Health], active: bool
+    standings: Mapping[FunctionId, Standing], healths: Mapping[str, Health], unfiltered: Unfiltered, active: bool
 ) -> list[dict[str, Any]]:
     """An entry for each function by id, and one behind it for each file that claims its id in vain.
 
@@ -22,12 +23,12 @@ def functions_status(
     """
     entries = []
     for standing in sorted(standings.values(), key=lambda standing: standing.unit.id):
-        entries.append(function_status(standing, healths.get(standing.unit.id, Health()), active))
-        entries += [_rival(standing, path, active) for path in standing.rivals]
+        entries.append(function_status(standing, healths.get(standing.unit.id, Health()), unfiltered, active))
+        entries += [_rival(standing, path, unfiltered, active) for path in standing.rivals]
     return entries
 
 
-def function_status(standing: Standing, health: Health, active: bool) -> dict[str, Any]:
+def function_status(standing: Standing, health: Health, unfiltered: Unfiltered, active: bool) -> dict[str, Any]:
     """How one function stands. `active`: what holds if its settings do not say."""
     unit, live = standing.unit, standing.live
     kind = unit.inspection.kind or (live.kind if live else None)
@@ -52,14 +53,15 @@ def function_status(standing: Standing, health: Health, active: bool) -> dict[st
         "crashes": health.crashes,
         "retry_at": health.retry_at,
         "health": health.message,
+        "unfiltered": unfiltered.of(unit.id, live.revision if live else None),
         "environment": live.environment if live else None,
     }
 
 
-def _rival(standing: Standing, path: str, active: bool) -> dict[str, Any]:
+def _rival(standing: Standing, path: str, unfiltered: Unfiltered, active: bool) -> dict[str, Any]:
     """The entry of a file whose claim to an id does not count."""
     return {
-        **function_status(Standing(standing.unit), Health(), active),
+        **function_status(Standing(standing.unit), Health(), unfiltered, active),
         "path": path,
         "status": "conflict",
         "revision": None,

@@ -65,6 +65,11 @@ def no_model_of(model: str) -> dict[str, Any]:
     return {**detail(told), "hint": "its models are mani_list.one, mani_list.two.dot"}
 
 
+def refused(text: str, filter: str) -> dict[str, Any]:
+    """The answer to an admin when a filter raised in `inlet`."""
+    return {**raised(text), "filter": filter}
+
+
 #: Scenario -> number of the exchange -> what fnsync does instead.
 INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
     "pipe-returns-bytes": {
@@ -241,6 +246,43 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
     },
     "chat-kwargs": {
         1: Ours(REAL_STATUS, 500, detail("TypeError: Pipe.pipe() got an unexpected keyword argument 'body'")),
+    },
+    "filter-changes-model": {1: Ours(UNKNOWN, 404, {**detail("the model 'nowhere' does not exist"), "hint": ANY})},
+    "filter-file-handler": {
+        0: Fields("there is no retrieval of its own", (r"\.sources$",)),
+        1: Skipped("there are no presets; test_filters has it with a model that a filter's settings name"),
+    },
+    "filter-inlet-raises": {
+        place: Ours("the filter is named", 400, refused("blocked by the guard", "guard")) for place in (0, 1)
+    },
+    "filter-inlet-returns-none": {
+        0: Ours("inlet returning None: the body stays as it was", json=completion("w ")),
+        1: Ours("inlet returning None: the body stays as it was", sse=[chunk("w "), STOP, DONE]),
+    },
+    "filter-outlet-api": {
+        0: Ours("an outlet changes the plain answer", json=completion("changed by outlet")),
+        1: Ours("an outlet changes the plain answer", json=completion("changed by outlet")),
+        3: Ours("an outlet changes the plain answer", json=completion("changed by outlet")),
+    },
+    "filter-params": {place: Fields("the same reserved arguments in every kind", (r"content$",)) for place in (0, 1)},
+    "filter-stream-raises": {
+        0: Ours(
+            f"{MID_STREAM}; the filter is named",
+            sse=[chunk("one "), error("ValueError: no two", "function_raised", traceback=ANY, filter="picky"), DONE],
+        )
+    },
+    "chat-completed": {3: Ours("another wording", 401, detail(ANY))},
+    "chat-completed-errors": {
+        0: Ours("a function's fault is 500", 500, {**raised("ValueError: outlet broke"), "filter": "fails"}),
+        1: Ours("an outlet that returns nothing leaves the chat as it is", json=ANY),
+        2: Ours(UNKNOWN, 404, detail(ANY)),
+        3: Ours("the key is named", 400, detail("id: Field required")),
+        4: Ours("the key is named", 400, detail("session_id: Field required")),
+        5: Ours("the key is named", 400, detail("chat_id: Field required")),
+        6: Ours("the key is named", 400, detail("model: Field required")),
+        7: Ours("there is no store of chats: any chat id is taken as it is", json=ANY),
+        9: Ours("there is no store of chats: any chat id is taken as it is", json=ANY),
+        10: Ours("a body of the wrong shape is 400", 400, detail(ANY)),
     },
     "chat-inactive-pipe": {
         0: Ours(UNKNOWN, 404, {**detail("plain is switched off"), "hint": "set active: true in its settings file"}),

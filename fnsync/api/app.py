@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fnsync.api import errors
 from fnsync.api.auth import Auth
+from fnsync.api.completed import CompletedEndpoint
 from fnsync.api.completions import CompletionsEndpoint
 from fnsync.api.documents import Documents
 from fnsync.api.errors import ClientGone, MethodNotAllowed, Unexpected
@@ -76,6 +77,7 @@ class App:
             *VersionEndpoints(service, functions).routes(),
             *InvokingEndpoints(service, functions, calls).routes(),
             *chat.routes(),
+            *CompletedEndpoint(service, completions).routes(),
             *models.routes(),
             *UserEndpoints(service, self._auth).routes(),
             *TokenEndpoints(service, self._auth).routes(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fnsync.errors import FilterRefused, FnsyncError, FunctionRaised, Invalid, Unauthorized
+from fnsync.errors import FnsyncError, FunctionRaised, Invalid, Unauthorized
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -73,7 +73,7 @@ def headers(exc: FnsyncError) -> Headers:
 
 def _extras(exc: FnsyncError, admin: bool) -> dict[str, Any]:
     extras: dict[str, Any] = {"hint": exc.hint} if exc.hint else {}
-    if isinstance(exc, FilterRefused):
+    if exc.filter is not None:
         extras["filter"] = exc.filter
     if admin:
         problem = getattr(exc, "problem", None)

@@ -77,7 +77,10 @@ class InvokingEndpoints:
     async def status(self, exchange: Exchange) -> None:
         standing = self._functions.managed(exchange)
         health = self._service.executor.health(standing.unit.id)
-        await exchange.json(200, function_status(standing, health, self._service.config.defaults.active))
+        service = self._service
+        await exchange.json(
+            200, function_status(standing, health, service.unfiltered, service.config.defaults.active)
+        )
 
     async def invoke(self, exchange: Exchange) -> None:
         self._functions.managed(exchange)

@@ -10,15 +10,16 @@ ends with an error event. Leaving the block ends the call.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import Any
 
 import structlog
 
 from fnsync.chat.answers import JSON, Headers, Plain, Streamed, is_text, passed_on
 from fnsync.chat.filtering import Describe, Filtered, Source
-from fnsync.chat.filters import Filters
+from fnsync.chat.filters import Chain, Filters
 from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
 from fnsync.chat.render import Renderer, stream_error
@@ -66,21 +67,36 @@ class Completions:
         answering = await self._resolve(turn)
         if not filtered:
             return await self._source(turn, answering, describe)
-        chosen = turn.request.value("filter_ids")
-        chain = self._filters.chain(
-            turn.world, turn.request.model, turn.caller, chosen if isinstance(chosen, list) else ()
-        )
+        chain = self._chain(turn)
         if not chain:
             return await self._source(turn, answering, describe)
         asked = turn.request.model
 
         async def source() -> Source:
-            changed = turn.request.model != asked
-            return await self._source(turn, await self._resolve(turn) if changed else answering, describe)
+            if turn.request.model == asked:
+                return await self._source(turn, answering, describe)
+            try:
+                return await self._source(turn, await self._resolve(turn), describe)
+            except UnknownModel as exc:
+                raise UnknownModel(exc.message, hint=f"a filter sent the request there; it was for {asked}") from exc
 
         plan = self._calls.plan(answering.function) if isinstance(answering, Pipe) else None
         stages = Stages(self._calls, chain, turn, self._unfiltered)
         return Filtered(self._calls, chain, stages, turn, plan, source, describe)
+
+    async def completed(self, turn: Turn, chat: Mapping[str, Any]) -> dict[str, Any]:
+        """What the outlets make of a chat whose answer is complete. Raises UnknownModel, and what a filter fails
+        with."""
+        await self._resolve(turn)
+        chain = self._chain(turn)
+        with self._calls.executor.pinned(chain.filters):
+            return await Stages(self._calls, chain, turn, self._unfiltered).after(chat, strict=True)
+
+    def _chain(self, turn: Turn) -> Chain:
+        chosen = turn.request.value("filter_ids")
+        return self._filters.chain(
+            turn.world, turn.request.model, turn.caller, chosen if isinstance(chosen, list) else ()
+        )
 
     async def _resolve(self, turn: Turn) -> Pipe | Found:
         """What answers the turn's request. Raises UnknownModel, and what made a manifold's listing fail."""

@@ -88,8 +88,12 @@ class Stages:
 
     async def _outcome(self, function: LiveFunction, stage: str, invocation: Invocation) -> wire.Reply:
         self.at = function
-        async with self._calls.call(function, invocation) as running:
-            first = await running.first()
+        try:
+            async with self._calls.call(function, invocation) as running:
+                first = await running.first()
+        except FnsyncError as exc:
+            exc.filter = function.id
+            raise
         self.at = None
         if isinstance(first, wire.Reply) and first.kind in ("json", "none"):
             return first
@@ -107,7 +111,8 @@ class Stages:
                 break
             filtered = await self._filtered(function, made)
             if filtered.failure is not None:
-                error = error_of(function.id, filtered.failure)
+                self.at, error = function, error_of(function.id, filtered.failure)
+                error.filter = function.id
             elif len(filtered.events) != len(made):
                 raise Unrenderable(function.id, f"{function.id}: its worker lost events of the stream")
             passed = zip(places, map(bytes, filtered.events), strict=False)
@@ -131,8 +136,8 @@ class Stages:
 
     # ---- the answer, when it is complete ----
 
-    async def after(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """What `outlet` makes of a whole chat. Raises what a required filter fails with."""
+    async def after(self, body: Mapping[str, Any], *, strict: bool = False) -> dict[str, Any]:
+        """What `outlet` makes of a whole chat. Raises what a required filter fails with; `strict`: what any does."""
         made = dict(body)
         for function in self._chain.stage("outlet"):
             try:
@@ -145,7 +150,8 @@ class Stages:
                     raise Unrenderable(function.id, f"{function.id}: {said}")
                 made = value
             except FnsyncError as exc:
-                if function.settings.required:
+                exc.filter = function.id
+                if strict or function.settings.required:
                     raise
                 self.at = None
                 log.warning("outlet_failed", function=function.id, error=exc.message)

@@ -196,6 +196,9 @@ def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         state = function.get("status")
         if function.get("error"):
             yield f"{function['id']} is {state}", _problem(function["error"])
+        if failing := function.get("unfiltered"):
+            said = f"{failing['count']} answers went out as they were; last: {failing['message']}"
+            yield f"{function['id']}: outlet", Problem("unfiltered", said)
         if function.get("health"):
             yield f"{function['id']}: workers", Problem("health", str(function["health"]))
     for edit in found.get("recovered") or []:
