@@ -78,9 +78,7 @@ class InvokingEndpoints:
         standing = self._functions.managed(exchange)
         health = self._service.executor.health(standing.unit.id)
         service = self._service
-        await exchange.json(
-            200, function_status(standing, health, service.unfiltered, service.config.defaults.active)
-        )
+        await exchange.json(200, function_status(standing, health, service.unfiltered, service.config.defaults.active))
 
     async def invoke(self, exchange: Exchange) -> None:
         self._functions.managed(exchange)

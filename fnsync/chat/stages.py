@@ -73,11 +73,8 @@ class Stages:
             raise FilterRefused(function.id, exc.message, status, exc.traceback) from exc
         if reply.kind == "json":
             return reply.data
-        self.at = function
-        said = f"`{stage}` returned nothing; it must return the body"
         if function.settings.required:
-            raise Unrenderable(function.id, f"{function.id}: {said}")
-        self.at = None
+            raise self._fault(function, f"`{stage}` returned nothing; it must return the body")
         return body  # its log says so
 
     async def _reply(
@@ -97,7 +94,7 @@ class Stages:
         self.at = None
         if isinstance(first, wire.Reply) and first.kind in ("json", "none"):
             return first
-        raise Unrenderable(function.id, f"{function.id}: `{stage}` gave a response, where a body is expected")
+        raise self._fault(function, f"`{stage}` gave a response, where a body is expected")
 
     # ---- the answer, as it is made ----
 
@@ -114,7 +111,7 @@ class Stages:
                 self.at, error = function, error_of(function.id, filtered.failure)
                 error.filter = function.id
             elif len(filtered.events) != len(made):
-                raise Unrenderable(function.id, f"{function.id}: its worker lost events of the stream")
+                raise self._fault(function, "its worker lost events of the stream")
             passed = zip(places, map(bytes, filtered.events), strict=False)
             kept = [(place, event) for place, event in passed if event != b"null"]
             places, made = [place for place, _ in kept], [event for _, event in kept]
@@ -132,7 +129,7 @@ class Stages:
         try:
             return _decode_filtered(reply.data)
         except msgspec.DecodeError as exc:
-            raise Unrenderable(function.id, f"{function.id}: its worker gave no events: {exc}") from exc
+            raise self._fault(function, f"its worker gave no events: {exc}") from exc
 
     # ---- the answer, when it is complete ----
 
@@ -146,8 +143,7 @@ class Stages:
                     continue
                 value = msgspec.json.decode(reply.data)
                 if not isinstance(value, dict):
-                    said = f"`outlet` returned a {type(value).__name__}, which is no body"
-                    raise Unrenderable(function.id, f"{function.id}: {said}")
+                    raise self._fault(function, f"`outlet` returned a {type(value).__name__}, which is no body")
                 made = value
             except FnsyncError as exc:
                 exc.filter = function.id
@@ -157,3 +153,10 @@ class Stages:
                 log.warning("outlet_failed", function=function.id, error=exc.message)
                 self._unfiltered.note(function.id, function.revision, exc.message)
         return made
+
+    def _fault(self, function: LiveFunction, said: str) -> FnsyncError:
+        """The error for what a filter gave."""
+        self.at = function
+        error = Unrenderable(function.id, f"{function.id}: {said}")
+        error.filter = function.id
+        return error
