@@ -11,7 +11,10 @@ import pytest
 
 from fnsync.chat.access import may_use
 from fnsync.chat.completions import Completions
+from fnsync.chat.filters import Filters
 from fnsync.chat.models import Models
+from fnsync.chat.turns import Calls
+from fnsync.chat.unfiltered import Unfiltered
 from fnsync.chat.upstreams import Upstreams
 from fnsync.model import Access, Frontmatter, FunctionId, Kind, Limits, LiveFunction, Manifest, Revision, Settings, User
 from fnsync.registry import World
@@ -294,19 +297,24 @@ def live(id: str, *, manifold: bool = False) -> LiveFunction:
 def test_nothing_is_kept_of_functions_that_are_gone() -> None:
     executor = cast(Executor, None)  # nothing is called
     models = Models(executor, Upstreams((), {}))
-    completions = Completions(executor, models, Upstreams((), {}), cast(UserValves, None))
+    calls, unfiltered = Calls(executor, cast(UserValves, None)), Unfiltered()
+    completions = Completions(calls, models, Upstreams((), {}), Filters({}), unfiltered)
     world = World()
     for number in range(20):
         pipe, manifold = live(f"pipe_{number}"), live(f"manifold_{number}", manifold=True)
         world = world.changed({pipe.id: pipe, manifold.id: manifold}, frozenset(world.functions))
         completions.keep(world)
-        completions.plan(pipe)
+        calls.plan(pipe)
+        unfiltered.note(pipe.id, pipe.revision, "it failed")
         models.described(world, pipe, None)
         models.described(world, manifold, "sub")
 
     completions.keep(world)
 
-    assert list(completions._plans) == ["pipe_19"]
+    assert list(calls._plans) == ["pipe_19"]
+    assert [id for id in map(FunctionId, (f"pipe_{n}" for n in range(20))) if unfiltered.of(id, "0" * 64)] == [
+        "pipe_19"
+    ]
     assert list(models._manifolds._known) == ["manifold_19"]
 
 
