@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import completions, editing, listing, memory, report, saving, starting
+from benchmarks import chatting, completions, editing, listing, memory, report, saving, starting
 from benchmarks.bench import QUICK, Bench, Sizes
 from benchmarks.load import Load, LoadError
 from benchmarks.report import Row
@@ -29,6 +29,9 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "worker": memory.worker_memory,
     "server": memory.server_memory,
     "base": completions.base,
+    "filters": chatting.filters,
+    "stream-filter": chatting.stream_filter,
+    "streams": chatting.streams,
     "scale": completions.scale,
     "reconcile": saving.reconcile,
     "list": listing.functions,

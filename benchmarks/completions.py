@@ -29,15 +29,15 @@ def echo(bench: Bench) -> Iterator[Row]:
     """Requests per second and latency of the echo pipe."""
     with bench.serving(bench.project(1, "echo")) as server, reference(bench.folder) as bare:
         for connections in CONNECTIONS:
-            name = f"echo pipe, {_connections(connections)}"
-            ours, theirs = _compare(
+            name = f"echo pipe, {connections_of(connections)}"
+            ours, theirs = measured(
                 bench,
                 name,
-                _job(bench, server, PATH, "echo", connections),
-                _job(bench, bare, "/echo", "echo", connections),
+                job(bench, server, PATH, "echo", connections),
+                job(bench, bare, "/echo", "echo", connections),
             )
             yield Row(
-                f"{name}: requests", ours.per_second, "/s", theirs.per_second, ECHO_BUDGET, ours.spread, _rounds(ours)
+                f"{name}: requests", ours.per_second, "/s", theirs.per_second, ECHO_BUDGET, ours.spread, rounds(ours)
             )
             yield Row(f"{name}: p50", ours.p50_ms, "ms", theirs.p50_ms)
             yield Row(f"{name}: p99", ours.p99_ms, "ms", theirs.p99_ms)
@@ -51,15 +51,15 @@ def stream(bench: Bench) -> Iterator[Row]:
             _check_stream(server, PATH, pipe)
             _check_stream(bare, route, pipe)
             for connections in CONNECTIONS:
-                name = f"{title}, {_connections(connections)}"
-                ours, theirs = _compare(
+                name = f"{title}, {connections_of(connections)}"
+                ours, theirs = measured(
                     bench,
                     name,
-                    _job(bench, server, PATH, pipe, connections, stream=True),
-                    _job(bench, bare, route, pipe, connections, stream=True),
+                    job(bench, server, PATH, pipe, connections, stream=True),
+                    job(bench, bare, route, pipe, connections, stream=True),
                 )
                 value, other = ours.per_second * CHUNKS, theirs.per_second * CHUNKS
-                yield Row(f"{name}: chunks", value, "/s", other, budget, ours.spread, _rounds(ours))
+                yield Row(f"{name}: chunks", value, "/s", other, budget, ours.spread, rounds(ours))
 
 
 def base(bench: Bench) -> Iterator[Row]:
@@ -71,15 +71,15 @@ def base(bench: Bench) -> Iterator[Row]:
             _check_stream(server, PATH, BASE_MODEL)
             for connections in CONNECTIONS:
                 for title, stream, unit in (("answers", False, 1), (f"chunks of {CHUNKS}", True, CHUNKS)):
-                    name = f"base model, {_connections(connections)}"
-                    ours, theirs = _compare(
+                    name = f"base model, {connections_of(connections)}"
+                    ours, theirs = measured(
                         bench,
                         f"{name}: {title}",
-                        _job(bench, server, PATH, BASE_MODEL, connections, stream=stream),
-                        _job(bench, upstream, PATH, BASE_MODEL, connections, stream=stream),
+                        job(bench, server, PATH, BASE_MODEL, connections, stream=stream),
+                        job(bench, upstream, PATH, BASE_MODEL, connections, stream=stream),
                     )
                     value, other = ours.per_second * unit, theirs.per_second * unit
-                    yield Row(f"{name}: {title}", value, "/s", other, None, ours.spread, _rounds(ours))
+                    yield Row(f"{name}: {title}", value, "/s", other, None, ours.spread, rounds(ours))
 
 
 def scale(bench: Bench) -> Iterator[Row]:
@@ -87,14 +87,14 @@ def scale(bench: Bench) -> Iterator[Row]:
     many, one = bench.project(bench.sizes.many), bench.project(1, "echo")
     with bench.serving(many) as large, bench.serving(one) as small:
         for connections in CONNECTIONS:
-            name = f"echo pipe, {many.count:,} functions against 1, {_connections(connections)}"
-            ours, theirs = _compare(
+            name = f"echo pipe, {many.count:,} functions against 1, {connections_of(connections)}"
+            ours, theirs = measured(
                 bench,
                 name,
-                _job(bench, large, PATH, "echo", connections),
-                _job(bench, small, PATH, "echo", connections),
+                job(bench, large, PATH, "echo", connections),
+                job(bench, small, PATH, "echo", connections),
             )
-            yield Row(f"{name}: requests", ours.per_second, "/s", theirs.per_second, None, ours.spread, _rounds(ours))
+            yield Row(f"{name}: requests", ours.per_second, "/s", theirs.per_second, None, ours.spread, rounds(ours))
 
 
 def request(path: str, model: str, *, stream: bool = False) -> bytes:
@@ -106,12 +106,14 @@ def request(path: str, model: str, *, stream: bool = False) -> bytes:
     return post(path, {"model": model, "messages": messages, "stream": stream}, TOKEN)
 
 
-def _job(bench: Bench, server: Running, path: str, model: str, connections: int, *, stream: bool = False) -> Job:
+def job(bench: Bench, server: Running, path: str, model: str, connections: int, *, stream: bool = False) -> Job:
+    """Requests of a model's completion."""
     data = request(path, model, stream=stream).decode("latin-1")
     return Job(server.port, data, connections, bench.sizes.seconds, stream)
 
 
-def _compare(bench: Bench, name: str, product: Job, other: Job) -> tuple[Series, Series]:
+def measured(bench: Bench, name: str, product: Job, other: Job) -> tuple[Series, Series]:
+    """Both, by turns."""
     done = 0
 
     def step() -> None:
@@ -132,11 +134,13 @@ def _check_stream(server: Running, path: str, pipe: str) -> None:
         raise LoadError(f"{path}: {status}, {counts} chunks, stops and ends: {body[:1000]!r}")
 
 
-def _connections(count: int) -> str:
+def connections_of(count: int) -> str:
+    """In words."""
     return "1 connection" if count == 1 else f"{count} connections"
 
 
-def _rounds(series: Series) -> dict[str, object]:
+def rounds(series: Series) -> dict[str, object]:
+    """What a row has beside its value."""
     return {
         "rounds_per_second": [round(result.per_second, 1) for result in series.results],
         "p50_ms": round(series.p50_ms, 4),

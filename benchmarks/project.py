@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: Chunks of the streaming pipes.
 CHUNKS = 200
+#: Of the pipe whose streams run side by side.
+LONG_CHUNKS = 500
 SAMPLES = Path(__file__).resolve().parent.parent / "functions"
 
 CONFIGURATION = "functions: functions\ndata: .fnsync\n"
@@ -24,6 +26,45 @@ class Pipe:
 '''
 
 PLAIN_STREAMING = STREAMING.replace("async def", "def").replace("title: Chunks", "title: Plain chunks")
+
+LONG = STREAMING.replace(f"range({CHUNKS})", f"range({LONG_CHUNKS})").replace("title: Chunks", "title: Long")
+
+#: One of five around each chat.
+AROUND = '''"""
+title: Around {number}
+"""
+
+from pydantic import BaseModel
+
+
+class Filter:
+    class Valves(BaseModel):
+        priority: int = {number}
+
+    def __init__(self):
+        self.valves = self.Valves()
+
+    async def inlet(self, body: dict, __metadata__: dict) -> dict:
+        __metadata__["around_{number}"] = True
+        return body
+
+    async def outlet(self, body: dict) -> dict:
+        return body
+'''
+FILTERS = tuple(f"around_{number}" for number in range(5))
+
+UPPER = '''"""
+title: Upper
+"""
+
+
+class Filter:
+    async def stream(self, event: dict) -> dict:
+        for choice in event["choices"]:
+            if choice["delta"].get("content"):
+                choice["delta"]["content"] = choice["delta"]["content"].upper()
+        return event
+'''
 
 #: The function that is changed while the time is taken.
 EDITED = '''"""
@@ -207,6 +248,8 @@ class Project:
         (root / ".gitignore").write_text(".fnsync/\n", encoding="utf-8")
         for name in only:
             self._write(f"{name}.py", named_source(name))
+            if name in (*FILTERS, "upper"):
+                self._write(f"{name}.yaml", "global: true\n")
         if count > len(only):
             self._write("_shared.py", SHARED)
         for number in range(count - len(only)):
@@ -284,4 +327,7 @@ def named_source(name: str) -> str:
     """The source of a function that the measurements call by name."""
     if name == "echo":
         return (SAMPLES / "echo.py").read_text(encoding="utf-8")
-    return {"chunks": STREAMING, "plain_chunks": PLAIN_STREAMING, "edited": edited(0)}[name]
+    if name in FILTERS:
+        return AROUND.format(number=FILTERS.index(name))
+    sources = {"chunks": STREAMING, "plain_chunks": PLAIN_STREAMING, "long": LONG, "upper": UPPER, "edited": edited(0)}
+    return sources[name]

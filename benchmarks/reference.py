@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from benchmarks.project import CHUNKS, word
+from benchmarks.project import CHUNKS, LONG_CHUNKS, word
 
 #: The model of `/v1`.
 BASE_MODEL = "base-model"
@@ -52,9 +52,9 @@ def head_of(model: str) -> dict[str, Any]:
     return {"id": f"{model}-{uuid.uuid4()}", "created": int(time.time()), "model": model}
 
 
-def events(model: str) -> Iterator[str]:
+def events(model: str, chunks: int = CHUNKS) -> Iterator[str]:
     head = head_of(model)
-    for number in range(CHUNKS):
+    for number in range(chunks):
         yield event(head, {"content": word(number)})
     yield event(head, {}, "stop")
     yield "data: [DONE]\n\n"
@@ -91,6 +91,17 @@ async def plain_stream(request: Request) -> StreamingResponse:
     return StreamingResponse(events(body["model"]), media_type=EVENT_STREAM)
 
 
+async def long_stream(request: Request) -> StreamingResponse:
+    """As many chunks as the pipe whose streams run side by side."""
+    body = await request.json()
+
+    async def generate() -> AsyncIterator[str]:
+        for text in events(body["model"], LONG_CHUNKS):
+            yield text
+
+    return StreamingResponse(generate(), media_type=EVENT_STREAM)
+
+
 async def completions(request: Request) -> Response:
     """As a provider of models answers."""
     body = await request.json()
@@ -107,6 +118,7 @@ app = Starlette(
         Route("/v1/chat/completions", completions, methods=["POST"]),
         Route("/echo", echo, methods=["POST"]),
         Route("/stream", stream, methods=["POST"]),
+        Route("/long-stream", long_stream, methods=["POST"]),
         Route("/ready-made", ready_made, methods=["POST"]),
         Route("/plain-stream", plain_stream, methods=["POST"]),
     ]
