@@ -39,7 +39,7 @@ def user(caller: User) -> dict[str, Any]:
 def metadata(turn: Turn) -> dict[str, Any]:
     """Return `__metadata__`: every key that Open WebUI gives an API call, so that look-ups never fail."""
     value = turn.request.value
-    params = value("params")
+    params, task = value("params"), tasks(turn)
     features = value("features") or {}
     http = turn.http()
     return {
@@ -74,7 +74,17 @@ def metadata(turn: Turn) -> dict[str, Any]:
         "base_system_prompt": None,
         "base_user_prompt": None,
         "sources": [],
+        **task,
     }
+
+
+def tasks(turn: Turn) -> dict[str, Any]:
+    """`task` and `task_body` of the metadata that a chat service sent, which tell that the request is a task of its own:
+    a title, tags, … (function-contract §2.6)."""
+    sent = turn.request.value("metadata")
+    if not isinstance(sent, dict) or not isinstance(sent.get("task"), str):
+        return {}
+    return {"task": sent["task"], "task_body": sent.get("task_body")}
 
 
 def _messages(function: LiveFunction, turn: Turn) -> Any:
@@ -94,7 +104,7 @@ _VALUES: Mapping[str, Callable[[LiveFunction, Turn], Any]] = {
     "__files__": lambda function, turn: turn.request.value("files") or [],
     "__features__": lambda function, turn: turn.request.value("features") or {},
     "__tools__": lambda function, turn: {},
-    "__task__": lambda function, turn: None,
-    "__task_body__": lambda function, turn: None,
+    "__task__": lambda function, turn: tasks(turn).get("task"),
+    "__task_body__": lambda function, turn: tasks(turn).get("task_body"),
     "__oauth_token__": lambda function, turn: None,
 }
