@@ -79,8 +79,8 @@ def metadata(turn: Turn) -> dict[str, Any]:
 
 
 def tasks(turn: Turn) -> dict[str, Any]:
-    """`task` and `task_body` of the metadata that a chat service sent, which tell that the request is a task of its own:
-    a title, tags, … (function-contract §2.6)."""
+    """`task` and `task_body` of the metadata that a chat service sent: the request is for a title, tags or the like
+    (function-contract §2.6)."""
     sent = turn.request.value("metadata")
     if not isinstance(sent, dict) or not isinstance(sent.get("task"), str):
         return {}
