@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -33,6 +34,9 @@ WAIT_S = 20.0
 
 T = TypeVar("T")
 
+# Clients are made by the thousand, and each would read the machine's certificates, of which no plain address needs one.
+_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
 # Tests say themselves who commits and how: neither the machine's git configuration nor its variables do.
 for _name in [name for name in os.environ if name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CONFIG"))]:
     del os.environ[_name]
@@ -41,6 +45,9 @@ os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+# Servers are started by the hundred: each would compile all of fnsync where the machine wants no bytecode written.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # What a shell starts in the background ignores Ctrl-C, and so would the programs that are started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -146,7 +153,7 @@ class Server:
 
     def _is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz").status_code == 200
+            return httpx.get(f"{self.url}/readyz", verify=_NO_CERTIFICATES).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -156,7 +163,8 @@ class Server:
     def client(self, token: str | None = None, **options: Any) -> httpx.Client:
         """Return a client with a token, the admin's if not said otherwise."""
         headers = {"Authorization": f"Bearer {token or self.token}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, **options)
+        options = {"timeout": 30, "verify": _NO_CERTIFICATES, **options}
+        return httpx.Client(base_url=self.url, headers=headers, **options)
 
     # ---- functions ----
 
@@ -252,6 +260,17 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture
+def watched(request: pytest.FixtureRequest) -> Callable[[Server], Server]:
+    """Has a running server's log shown from here on, should the test fail."""
+
+    def watch(server: Server) -> Server:
+        request.node.stash.setdefault(_SERVERS, []).append((server, len(server.log())))
+        return server
+
+    return watch
+
+
+@pytest.fixture
 def start_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
     """Starts servers on projects of the test's own, and stops them after it."""
     started: list[Server] = []
@@ -278,10 +297,9 @@ def session_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 
 @pytest.fixture
-def server(session_server: Server, request: pytest.FixtureRequest) -> Server:
+def server(session_server: Server, watched: Callable[[Server], Server]) -> Server:
     """The server that tests share."""
-    request.node.stash.setdefault(_SERVERS, []).append((session_server, len(session_server.log())))
-    return session_server
+    return watched(session_server)
 
 
 @pytest.fixture
