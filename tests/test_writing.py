@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.anew import begin_anew
 from tests.commands import run
 from tests.conftest import ADMIN_TOKEN, Project, Server, wait_for
 
@@ -51,12 +52,20 @@ def say(client: httpx.Client, id: str) -> str:
     return str(answer.json()["choices"][0]["message"]["content"])
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(Project(tmp_path_factory.mktemp("writing") / "project"))
+    try:
+        yield server.wait_ready()
+    finally:
+        server.stop()
+
+
 @pytest.fixture
-def ready(project: Project, start_server: Callable[..., Server]) -> Server:
+def ready(running: Server, watched: Callable[[Server], Server]) -> Server:
     """A server on a project with one committed, active function `a` that says `one`."""
-    project.write("a.py", source("one"))
-    project.commit("first")
-    return start_server(project)
+    begin_anew(running, {"a.py": source("one")})
+    return watched(running)
 
 
 # ---- the commit ------------------------------------------------------------------------------------------

@@ -1,0 +1,45 @@
+"""One server for tests that each want a project of their own: the project begins anew, the server goes on.
+
+What is left of the test before is what belongs to users: tokens, user valves.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+
+from tests.conftest import Server, wait_for
+
+#: What a server keeps in the project's folder.
+KEPT = {".git", ".fnsync", "server.log", "functions"}
+
+
+def begin_anew(server: Server, files: Mapping[str, str]) -> None:
+    """Put the project back to one commit, `first`, with these files under functions/; return when they are served."""
+    project = server.project
+    for path in (".git/index.lock", ".git/hooks/pre-commit"):
+        (project.root / path).unlink(missing_ok=True)
+    project.git("symbolic-ref", "HEAD", "refs/heads/main")
+    for ref in project.git("for-each-ref", "--format=%(refname)").split():
+        project.git("update-ref", "-d", ref)
+    project.git("merge", "--quit")
+    project.git("read-tree", "--empty")
+    unwanted = [path for path in project.root.iterdir() if path.name not in KEPT]
+    for path in (*unwanted, *project.functions.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    wait_for("the end of all functions", lambda: not server.status()["functions"])
+
+    for name, text in files.items():
+        project.write(name, text)
+    commit = project.commit("first")
+    ids = {name.partition(".")[0] for name in files}
+    with server.client() as client:
+        for id in ids:
+            server.settle(id)
+            wait_for(
+                f"the commit of {id}",
+                lambda id=id: client.get(f"/api/functions/id/{id}").json().get("version_id") == commit,
+            )
