@@ -75,7 +75,10 @@ class Service:
         config: Config,
         environ: Mapping[str, str],
         listeners: Listeners = Listeners(),
+        *,
+        warm: bool = True,
     ) -> None:
+        """Without `warm`, what workers are forked from is started when the first one is needed."""
         self.config = config
         self.environ = environ
         self.started_at = time.time()
@@ -103,7 +106,7 @@ class Service:
             environments,
             self.snapshots.folder,
             environ,
-            ExecutorOptions(data / "scratch", config.runtime.idle_workers),
+            ExecutorOptions(data / "scratch", config.runtime.idle_workers, warm),
             self.vault.decrypt,
         )
         self.executor.logs.on_line = listeners.line

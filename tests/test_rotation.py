@@ -97,6 +97,17 @@ def readable(root: Path, variables: Mapping[str, str] | None = None) -> tuple[An
 WHOLE = ({**SECRETS, "retries": 3}, OWN, "ready")
 
 
+def test_without_a_server_what_workers_are_forked_from_starts_with_the_first_need(root: Path) -> None:
+    async def work(service: Service, admin: User) -> list[bool]:
+        processes = service.executor.processes
+        await service.reconciler.settled()
+        before = bool(processes.zygotes)
+        await service.manager.set_valves(FunctionId("a"), {"retries": 4}, Terms(admin))
+        return [before, bool(processes.zygotes)]
+
+    assert offline.run(load(root / "fnsync.yaml", {}), {}, work) == [False, True]
+
+
 def rotate(root: Path, **variables: str) -> dict[str, Any]:
     told = run(root, "secrets", "rotate", "--json", **variables)
     assert told.returncode in (exits.OK, exits.FAILED) and told.stdout, told

@@ -50,6 +50,8 @@ class ExecutorOptions:
     scratch: Path
     #: Idle workers kept at most, all functions together.
     idle_workers: int = 32
+    #: Whether the base zygote is started with the executor, or when the first worker is needed.
+    warm: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ class Executor:
         task.add_done_callback(self._background.discard)
 
     async def start(self) -> None:
-        """Start the base zygote and the watch over processes; does not wait for imports."""
-        await self.processes.start()
+        """Start the base zygote, where it is to be warm, and the watch over processes; does not wait for imports."""
+        await self.processes.start(warm=self._options.warm)
         self._reaping = asyncio.create_task(every(REAP_S, self._reap, "idle workers"))
 
     async def close(self) -> None:

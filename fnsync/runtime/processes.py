@@ -72,10 +72,11 @@ class Processes:
         self._watching: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        """Start the base zygote and the watch over workers; does not wait for imports."""
+    async def start(self, *, warm: bool = True) -> None:
+        """Start the watch over workers, and if `warm` the base zygote; does not wait for its imports."""
         await asyncio.to_thread(_empty, self._scratch)
-        self._zygote(self.environments.base)
+        if warm:
+            self._zygote(self.environments.base)
         self._watching = asyncio.create_task(every(monitor.INTERVAL_S, self._watch_usage, "usage of workers"))
 
     async def close(self) -> None:
