@@ -159,6 +159,8 @@ class ServerConfig(Section):
     max_header: Bytes = 64 * 1024
     #: How long running calls may go on at a stop.
     drain: Seconds = 30.0
+    #: How long `__event_call__` waits for a client's answer.
+    event_call_timeout: Interval = 60.0
 
 
 class Defaults(Section):

@@ -434,13 +434,19 @@ def test_a_body_that_trickles_is_not_waited_for_without_end(monkeypatch: pytest.
         read_body(*[(0.02, b"x")] * 100)
 
 
-def test_a_body_that_does_not_come_does_not_hold_up_a_stop(
+def test_a_body_that_does_not_come_and_a_feed_do_not_hold_up_a_stop(
     project: Project, start_server: Callable[..., Server]
 ) -> None:
     project.configure("server: {drain: 60s}")
     server = start_server(project)
     host, _, port = server.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with (
+        socket.create_connection((host, int(port)), timeout=20) as connection,
+        server.client() as client,
+        client.stream("GET", "/api/events?chat_id=c") as feed,
+    ):
+        lines = feed.iter_lines()
+        assert next(lines) == ": listening"
         connection.sendall(head(server, "Content-Length: 100") + b"{")
         time.sleep(0.2)  # the server waits for the rest now
 
@@ -448,6 +454,7 @@ def test_a_body_that_does_not_come_does_not_hold_up_a_stop(
         server.process.send_signal(signal.SIGTERM)
         found = b"".join(iter(lambda: connection.recv(65536), b""))
 
+        assert list(lines) == [""], "the feed of events was cut"
         assert server.stop() == 0
         assert time.monotonic() - began < 15
     assert found.startswith(b"HTTP/1.1 503 "), found

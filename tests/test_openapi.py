@@ -72,6 +72,8 @@ def test_every_answer_is_a_documented_one(described: Server, part: int) -> None:
     assert len(operations) > 40
 
     for operation in operations[part::PARTS]:
+        if (operation.method.lower(), operation.path) == ("get", "/api/events"):
+            continue  # such an answer does not end
         ask(operation, described.url)
 
 

@@ -231,9 +231,6 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
         8: Skipped("everyone who has a token may use a function, unless its settings say otherwise"),
         9: Ours("there is no store of chats: any chat id is taken as it is", json=completion("you said: hello")),
     },
-    "chat-event-emitter": {
-        place: Fields("another wording of what __event_call__ answers", (r"content$",)) for place in (0, 1)
-    },
     "chat-injected-params": {
         place: Fields(
             "the same reserved arguments in every kind; of a user what is known: id, name, email, role",

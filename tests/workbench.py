@@ -30,6 +30,7 @@ from fnsync.model import (
     Settings,
 )
 from fnsync.runtime import wire
+from fnsync.runtime.asks import Listener
 from fnsync.runtime.call import Invocation, RunningCall
 from fnsync.runtime.environments import Environments, RequirementsPolicy
 from fnsync.runtime.executor import Executor, ExecutorOptions
@@ -173,12 +174,13 @@ def invocation(
     context: Mapping[str, Any] | None = None,
     user_valves: Mapping[str, Any] | None = None,
     events: bool = False,
+    listener: Listener | None = None,
 ) -> Invocation:
     """An Invocation of a chat request, if no other body is given; None: without a body."""
     if body is ...:
         body = {"model": "probe", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
     data = b"" if body is None else json.dumps(body).encode()
-    return Invocation(handler, data, stream, context or {}, user_valves or {}, events)
+    return Invocation(handler, data, stream, context or {}, user_valves or {}, events, listener=listener)
 
 
 def result(reply: wire.Reply) -> Any:
@@ -197,8 +199,14 @@ async def rest(call: RunningCall) -> list[Any]:
     """The items of a stream that has begun."""
     found: list[Any] = []
     async for items in call.chunks():
-        found += [item if isinstance(item, str) else json.loads(item) for item in items]
+        found += [_item(item) for item in items]
     return found
+
+
+def _item(item: str | bytes) -> Any:
+    if isinstance(item, str):
+        return item
+    return {"event": json.loads(item[1:])} if item.startswith(wire.EMITTED) else json.loads(item)
 
 
 async def until(what: str, ask: Callable[[], T], timeout_s: float = WAIT_S) -> T:

@@ -16,6 +16,7 @@ from fnsync.api.completed import CompletedEndpoint
 from fnsync.api.completions import CompletionsEndpoint
 from fnsync.api.documents import Documents
 from fnsync.api.errors import ClientGone, MethodNotAllowed, Unexpected
+from fnsync.api.events import EventEndpoints
 from fnsync.api.exchange import Exchange
 from fnsync.api.functions import FunctionEndpoints
 from fnsync.api.imports import ImportEndpoints
@@ -30,6 +31,7 @@ from fnsync.api.users import UserEndpoints
 from fnsync.api.valves import ValvesEndpoints
 from fnsync.api.versions import VersionEndpoints
 from fnsync.chat.completions import Completions
+from fnsync.chat.events import Hub
 from fnsync.chat.filters import Filters
 from fnsync.chat.models import Models
 from fnsync.chat.render import stream_error
@@ -61,10 +63,11 @@ class App:
         )
         self._models = Models(service.executor, service.upstreams)
         self._tally = Tally()
+        hub = Hub(config.server.event_call_timeout)
         calls = Calls(service.executor, service.user_valves)
         filters = Filters(service.reconciler.standings.missing)
         completions = Completions(calls, self._models, service.upstreams, filters, service.unfiltered)
-        chat = CompletionsEndpoint(service, self._models, completions, self._tally)
+        chat = CompletionsEndpoint(service, self._models, completions, self._tally, hub)
         models = ModelEndpoints(service, self._models)
         functions = FunctionEndpoints(service, self._auth)
         operations = Operations(service, self._auth, self._tally, functions)
@@ -79,6 +82,7 @@ class App:
             *chat.routes(),
             *CompletedEndpoint(service, completions).routes(),
             *models.routes(),
+            *EventEndpoints(service, self._auth, hub).routes(),
             *UserEndpoints(service, self._auth).routes(),
             *TokenEndpoints(service, self._auth).routes(),
             *operations.routes(),

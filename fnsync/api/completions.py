@@ -24,6 +24,9 @@ from fnsync.chat.access import may_use
 from fnsync.chat.answers import JSON, Plain
 from fnsync.chat.completions import Completions
 from fnsync.chat.context import CREDENTIAL_HEADERS
+from fnsync.chat.events import Hub
+from fnsync.chat.listening import listener_of
+from fnsync.chat.live import Live
 from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
 from fnsync.chat.turns import Turn
@@ -92,11 +95,12 @@ class ChatForm(Form):
 class CompletionsEndpoint:
     """Answers `/v1/chat/completions` and the same under `/api` and `/api/v1`."""
 
-    def __init__(self, service: Service, models: Models, completions: Completions, tally: Tally) -> None:
+    def __init__(self, service: Service, models: Models, completions: Completions, tally: Tally, hub: Hub) -> None:
         self._service = service
         self._models = models
         self._completions = completions
         self._tally = tally
+        self._hub = hub
         self._max_body = service.config.server.max_body
         self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
         self._limits = service.config.rate_limits
@@ -145,7 +149,8 @@ class CompletionsEndpoint:
             return errors.openai_error(exc, admin=caller.is_admin)
 
         try:
-            turn = Turn(world, caller, request, lambda: described(exchange), exchange.events)
+            listener = listener_of(self._hub, caller, request, events=exchange.events)
+            turn = Turn(world, caller, request, lambda: described(exchange), exchange.events, listener)
             completion = await self._completions.prepare(turn, describe=describe)
         except UnknownModel as exc:
             raise await self._explained(exc, request.model, caller, world) from exc
@@ -153,7 +158,8 @@ class CompletionsEndpoint:
         began = time.perf_counter()
         self._tally.running += 1
         try:
-            async with completion as answer:
+            stream = listener.stream if listener is not None else None
+            async with completion if stream is None else Live(completion, stream, describe) as answer:
                 headers = [*answer.headers, *completion.headers]
                 if isinstance(answer, Plain):
                     await exchange.plain(answer.status, answer.media_type, answer.body, headers)

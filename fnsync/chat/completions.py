@@ -242,9 +242,9 @@ class Completion:
         """Yield a stream's events; all items that wait become one part."""
         try:
             async for items in call.chunks():
-                part = self._render.items(items)
-                if part:
-                    yield part
+                for part in self._render.parts(items):
+                    if part:
+                        yield part
         except FnsyncError as exc:
             yield self._broken(call, exc)
         else:

@@ -96,7 +96,7 @@ _VALUES: Mapping[str, Callable[[LiveFunction, Turn], Any]] = {
     "__metadata__": lambda function, turn: turn.metadata,
     "__request__": lambda function, turn: turn.http(),
     "__model__": lambda function, turn: turn.model(),
-    "__id__": lambda function, turn: function.id,
+    "__id__": lambda function, turn: turn.called_as or function.id,
     "__messages__": _messages,
     "__chat_id__": lambda function, turn: turn.request.value("chat_id") or "",
     "__session_id__": lambda function, turn: turn.request.value("session_id"),

@@ -7,11 +7,15 @@ answer, `data: [DONE]` and a blank line at the end of every stream.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from random import getrandbits
 from typing import Any
 
 import msgspec
+
+from fnsync.chat.sse import Aside
+from fnsync.runtime.wire import EMITTED
 
 DONE = b"data: [DONE]\n\n"
 
@@ -23,7 +27,7 @@ class Renderer:
     """Renders one answer: holds its id, its `created` and what all its chunks have in common."""
 
     def __init__(self, model: str, *, events: bool = False) -> None:
-        """`events`: keep items of the form `{"event": …}`, which plain clients do not expect."""
+        """`events`: keep what was emitted, and items of the form `{"event": …}`, which plain clients do not expect."""
         self.events = events
         self._id = _encode(f"{model}-{_uuid4()}")
         self._created = b"%d" % time.time()
@@ -55,7 +59,7 @@ class Renderer:
         return b"".join((self._text_prefix(), _encode(text), _TEXT_SUFFIX))
 
     def items(self, items: Iterable[str | bytes]) -> bytes:
-        """Return the events for a stream's items: str is text, bytes is one JSON value."""
+        """Return the events for a stream's items: str is text, bytes is one JSON value, after EMITTED an event."""
         out = []
         prefix = self._text_prefix()
         for item in items:
@@ -64,9 +68,21 @@ class Renderer:
                     out.append(f"{item}\n\n".encode())
                 else:
                     out += (prefix, _encode(item), _TEXT_SUFFIX)
+            elif _is_emitted(item):
+                if self.events:
+                    out += (b'data: {"event":', item[len(EMITTED) :], b"}\n\n")
             elif self.events or not _is_event(item):
                 out += (b"data: ", item, b"\n\n")
         return b"".join(out)
+
+    def parts(self, items: Iterable[str | bytes]) -> Iterator[bytes]:
+        """Yield the events for a stream's items, those that stand together as one; what was emitted as an Aside."""
+        if not self.events:
+            yield self.items(items)
+            return
+        for is_emitted, group in groupby(items, _is_emitted):
+            part = self.items(group)
+            yield Aside(part) if is_emitted else part
 
     def stop(self) -> bytes:
         """Return the stop chunk and the end of the stream."""
@@ -156,6 +172,10 @@ def _delta(message: Any) -> dict[str, Any]:
             {"index": place, **call} if isinstance(call, dict) else call for place, call in enumerate(calls)
         ]
     return delta
+
+
+def _is_emitted(item: str | bytes) -> bool:
+    return isinstance(item, bytes) and item.startswith(EMITTED)
 
 
 def _is_event(item: bytes) -> bool:

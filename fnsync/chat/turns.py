@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from fnsync.chat import context as contexts
+from fnsync.chat.listening import TurnListener
 from fnsync.chat.requests import ChatRequest
 from fnsync.model import FunctionId, LiveFunction, User
 from fnsync.registry import World
@@ -40,10 +41,14 @@ class Turn:
     http: Callable[[], Mapping[str, Any]]
     #: Whether the client wants to see what functions emit.
     events: bool = False
+    #: Where that goes, and what they ask.
+    listener: TurnListener | None = None
     #: The model's entry in the list.
     model: Callable[[], Mapping[str, Any]] = _no_model
     #: Tells it from other requests.
     number: int = field(default_factory=itertools.count(1).__next__)
+    #: What `__id__` is, if not the function's id: an action's sub-action.
+    called_as: str | None = None
     #: How many calls of functions this request is inside of.
     depth: int = 0
     #: `__metadata__` as JSON; made when first asked for.
@@ -104,7 +109,8 @@ class Calls:
         own: Mapping[str, Any] = {}
         if plan.has_user_valves:
             own = await self._user_valves.for_call(function, turn.caller)
-        return Invocation(handler, body, stream, values, own, turn.events, turn.number if staged else 0)
+        turned = turn.number if staged else 0
+        return Invocation(handler, body, stream, values, own, turn.events, turned, turn.listener)
 
     def call(self, function: LiveFunction, invocation: Invocation) -> CallContext:
         """Call a handler, for the time of an `async with` block."""

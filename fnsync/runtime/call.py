@@ -25,6 +25,7 @@ from fnsync.errors import (
 )
 from fnsync.model import Problem
 from fnsync.runtime import valves, wire
+from fnsync.runtime.asks import Asks, Listener
 from fnsync.runtime.worker import Worker
 
 #: Credit is given back in portions of this size, in bytes, so that it costs few frames.
@@ -33,8 +34,6 @@ CREDIT_BYTES = wire.STREAM_WINDOW_BYTES // 4
 GRACE_S = 2.0
 #: Reason a worker is killed for when its memory is over the limit; its calls fail with MemoryLimit.
 MEMORY_REASON = "memory limit"
-#: What a function is told that asks a client while none listens (function-contract §8.2).
-NOBODY_ANSWERS = msgspec.json.encode({"error": "no client is connected that could answer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,12 @@ class Invocation:
     #: Values for reserved arguments by name; or the same as JSON.
     context: Mapping[str, Any] | bytes = field(default_factory=dict)
     user_valves: Mapping[str, Any] = field(default_factory=dict)
-    #: Whether emitted events are wanted; they then stand among a stream's items as `{"event": …}`.
+    #: Whether emitted events are wanted among a stream's items, marked by wire.EMITTED.
     events: bool = False
     #: As in wire.Call.
     turn: int = 0
+    #: Where they go otherwise, and what the function asks; None: nowhere.
+    listener: Listener | None = None
 
 
 class RunningCall:
@@ -74,6 +75,10 @@ class RunningCall:
         self._waiter: asyncio.Future[None] | None = None
         self._deadlines: Deadlines[RunningCall] | None = None
         self._grace: asyncio.TimerHandle | None = None
+        #: Made when it first asks; most calls never do.
+        self._asks: Asks | None = None
+        #: Whether nobody waits for it any more, so that it may ask nothing.
+        self._is_left = False
 
     # ---- for the caller ----
 
@@ -136,6 +141,7 @@ class RunningCall:
             dict(invocation.user_valves),
             invocation.events,
             invocation.turn,
+            invocation.listener is not None,
         )
         try:
             worker.send(frame)
@@ -158,6 +164,7 @@ class RunningCall:
         """
         if not self._ended and self._worker is not None:
             self._items.clear()
+            self._end_asks()
             self._worker.send(wire.Cancel(self.id))
 
     def on_time_limit(self, limit_s: float) -> None:
@@ -169,6 +176,7 @@ class RunningCall:
             )
         )
         if self._worker is not None:
+            self._end_asks()
             self._worker.on_overdue(self)
             self._worker.send(wire.Cancel(self.id))
         self._grace = asyncio.get_running_loop().call_later(GRACE_S, self._on_grace_over)
@@ -196,9 +204,25 @@ class RunningCall:
             case wire.Failure():
                 self._fail(error_of(self.function, frame))
                 self._finish()
+            case wire.Event():
+                _check_size(frame.data)
+                if self._invocation.listener is not None and not self._is_left:
+                    self._invocation.listener.emit(frame.data)
             case wire.Ask():
-                if self._worker is not None:
-                    self._worker.answer(wire.Answer(self.id, frame.ask, NOBODY_ANSWERS))
+                _check_size(frame.data)
+                self._on_ask(frame)
+
+    def _on_ask(self, frame: wire.Ask) -> None:
+        if self._worker is None or self._is_left:
+            return
+        if self._asks is None:
+            self._asks = Asks(self._invocation.listener, self._worker.answer)
+        self._asks.on_ask(frame)
+
+    def _end_asks(self) -> None:
+        self._is_left = True
+        if self._asks is not None:
+            self._asks.end()
 
     def _on_chunk(self, frame: wire.Chunk) -> None:
         self._add(frame.items)
@@ -238,6 +262,7 @@ class RunningCall:
         if self._ended:
             return
         self._ended = True
+        self._end_asks()
         if self._deadlines is not None:
             self._deadlines.discard(self)
         if self._grace is not None:
@@ -251,6 +276,12 @@ class RunningCall:
         release, self._release = self._release, None
         if release is not None:
             release(survived)
+
+
+def _check_size(event: bytes) -> None:
+    """Raise WireError for an event that no worker of ours sends."""
+    if len(event) > wire.ITEM_LIMIT:
+        raise wire.WireError(f"an event of {len(event):,} bytes")
 
 
 def error_of(function: str, failure: wire.Failure) -> FnsyncError:

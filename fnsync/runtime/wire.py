@@ -16,6 +16,10 @@ MAX_FRAME_BYTES = 128 * 1024 * 1024
 STREAM_WINDOW_BYTES = 256 * 1024
 #: What an item counts besides its length, so that a stream of empty texts is bounded too.
 ITEM_BYTES = 32
+#: The largest item of a stream, event and question, in characters or bytes.
+ITEM_LIMIT = 32 * 1024 * 1024
+#: What a stream's item begins with that the function emitted; JSON never does.
+EMITTED = b"\x1e"
 #: The largest Reply to anything but a Call, in bytes: what a worker tells of its function.
 TOLD_BYTES = 4 * 1024 * 1024
 #: How long the methods that give a class's options may take together, in seconds.
@@ -123,12 +127,14 @@ class Call(Frame, frozen=True, array_like=True, tag=12):
     context: bytes
     #: Stored values of the caller's UserValves.
     user_valves: dict[str, Any]
-    #: Whether what the function emits is wanted: then it stands among a stream's items as `{"event": …}`.
+    #: Whether what the function emits is wanted among a stream's items, marked by EMITTED.
     events: bool = False
     #: The request that a filter's handler is called for; calls with one number share their arguments. Then `inlet` and
     #: `request` answer with the next body or `none`, and `stream` takes a JSON list of events and answers Filtered.
     #: 0: the handler is called for itself.
     turn: int = 0
+    #: Whether it is wanted as Event frames where it does not stand there.
+    listened: bool = False
 
 
 class Cancel(Frame, frozen=True, array_like=True, tag=13):
@@ -210,7 +216,7 @@ class Begin(Frame, frozen=True, array_like=True, tag=22):
 
 
 class Chunk(Frame, frozen=True, array_like=True, tag=23):
-    """Items of a stream: str is text, bytes is one JSON value (or, under a head, raw bytes)."""
+    """Items of a stream: str is text, bytes is one JSON value, after EMITTED an event (or, under a head, raw bytes)."""
 
     id: int
     #: msgspec cannot decode a union of str and bytes, so the types are checked here.
@@ -266,6 +272,13 @@ class Filtered(msgspec.Struct, frozen=True):
     events: list[msgspec.Raw]
     #: Why the events after these were not filtered.
     failure: Failure | None = None
+
+
+class Event(Frame, frozen=True, array_like=True, tag=26):
+    """What a function emits beside a stream, or ahead of it, JSON."""
+
+    id: int
+    data: bytes
 
 
 class Ask(Frame, frozen=True, array_like=True, tag=27):
@@ -342,7 +355,7 @@ class DescribedHandler(msgspec.Struct, frozen=True):
 ToZygote = Fork
 FromZygote = ZygoteReady | Forked | Exited
 ToWorker = Describe | Configure | Call | Cancel | Credit | Answer | Check | Options
-FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Ask | Lines
+FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Event | Ask | Lines
 
 #: The bytes of a value within a frame. Raises OverflowError, UnicodeEncodeError, TypeError, RecursionError.
 encode_value = msgspec.msgpack.Encoder().encode

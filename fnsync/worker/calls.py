@@ -12,8 +12,8 @@ from fnsync.worker import results
 from fnsync.worker.channel import Channel
 from fnsync.worker.faults import Fault
 
-#: The largest item of a stream, in characters or bytes; a frame holds the window and one such item.
-ITEM_CHARACTERS = 32 * 1024 * 1024
+#: How often an event looks whether the server has read those before it, in seconds.
+CROWDED_S = 0.01
 
 
 class Cancelled(Exception):
@@ -34,7 +34,12 @@ class ActiveCall:
         self.cancelled = False
         #: Whether the server was told that a stream begins.
         self.begun = False
-        self._wants_events = frame.stream and frame.events
+        self._events_in_stream = frame.stream and frame.events
+        self._listened = frame.listened
+        #: What was emitted ahead of the stream, in bytes.
+        self._ahead = 0
+        #: Whether the stream is a response's own bytes.
+        self._is_raw = False
         self._loop = loop
         self._channel = channel
         self._items: list[str | bytes] = []
@@ -65,10 +70,39 @@ class ActiveCall:
     # ---- items ----
 
     async def emit(self, event: bytes) -> None:
-        """Put an event, JSON, among the stream's items; it waits for the client as they do."""
-        if not self._wants_events:
-            return
-        if self._append(b'{"event":%b}' % event):
+        """Send an event, JSON: among the stream's items, where it waits for the client as they do, or beside them.
+
+        Raises Fault.
+        """
+        if self._goes_into_stream(len(event)):
+            await self._emit_into_stream(event)
+        elif self._listened:
+            check_size(event)
+            self._channel.post_now(wire.Event(self.id, event))
+            await self._readable()
+
+    def _goes_into_stream(self, size: int) -> bool:
+        if not self._events_in_stream or self._is_raw:
+            return False
+        if self.begun or not self._listened:
+            return True
+        # Ahead of the stream, since nobody knows yet what it will be; but no more than a stream may have under way.
+        self._ahead += size
+        if self._ahead <= wire.STREAM_WINDOW_BYTES:
+            return False
+        self.begin()
+        return True
+
+    async def _readable(self) -> None:
+        """Let others run, and wait while the server reads slower than events come."""
+        await asyncio.sleep(0)
+        while self._channel.crowded:
+            if self.cancelled:
+                raise Cancelled
+            await asyncio.sleep(CROWDED_S)
+
+    async def _emit_into_stream(self, event: bytes) -> None:
+        if self._append(wire.EMITTED + event):
             self._loop.call_soon_threadsafe(self.flush)
         if self._credit > 0:
             return
@@ -80,12 +114,7 @@ class ActiveCall:
 
     def _append(self, item: str | bytes) -> bool:
         """Take an item. Returns whether a flush must be scheduled. Raises Fault."""
-        if len(item) > ITEM_CHARACTERS:
-            raise Fault(
-                "unrenderable",
-                f"an item of {len(item):,} characters is too long for a stream; {ITEM_CHARACTERS:,} are allowed",
-                hint="yield it in pieces",
-            )
+        check_size(item)
         with self._lock:
             self._items.append(item)
             self._credit -= len(item) + wire.ITEM_BYTES
@@ -114,6 +143,7 @@ class ActiveCall:
         with self._lock:
             if not self.begun:
                 self.begun = True
+                self._is_raw = head is not None
                 self._channel.post_now(wire.Begin(self.id, head))
 
     def end(self) -> None:
@@ -224,6 +254,16 @@ class ActiveCall:
         background = getattr(response, "background", None)
         if background is not None:
             await background()
+
+
+def check_size(item: str | bytes) -> None:
+    """Raise Fault for an item or an event that is too long."""
+    if len(item) > wire.ITEM_LIMIT:
+        raise Fault(
+            "unrenderable",
+            f"an item of {len(item):,} characters is too long for a stream; {wire.ITEM_LIMIT:,} are allowed",
+            hint="yield it in pieces",
+        )
 
 
 def _raw(value: Any) -> bytes:

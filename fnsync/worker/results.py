@@ -63,7 +63,7 @@ def plain_reply(call: int, value: Any) -> wire.Reply | None:
     if isinstance(value, dict) or is_model(value):
         return wire.Reply(call, "json", to_json(value))
     if isinstance(value, bytes | bytearray):
-        return wire.Reply(call, "text", _decoded(bytes(value)).encode())
+        return wire.Reply(call, "text", text_of(bytes(value)).encode())
     return None
 
 
@@ -74,7 +74,7 @@ def to_item(value: Any) -> str | bytes | None:
     if isinstance(value, dict) or is_model(value):
         return to_json(value)
     if isinstance(value, bytes | bytearray):
-        return _decoded(bytes(value))
+        return text_of(bytes(value))
     if value is None:
         return None
     raise unrenderable(value, "the generator yielded")
@@ -85,7 +85,8 @@ def encodable(item: str | bytes) -> str | bytes:
     return item.encode("utf-8", "replace").decode() if isinstance(item, str) else item
 
 
-def _decoded(value: bytes) -> str:
+def text_of(value: bytes) -> str:
+    """The text that bytes are. Raises Fault."""
     try:
         return value.decode()
     except UnicodeDecodeError as exc:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextvars
 import inspect
 import os
@@ -15,12 +14,13 @@ from typing import Any
 import msgspec
 
 from fnsync.runtime import wire
-from fnsync.worker import arguments, loader, results, stages
+from fnsync.worker import arguments, embeds, loader, results, stages
 from fnsync.worker.calls import ActiveCall, Cancelled
 from fnsync.worker.channel import Channel
 from fnsync.worker.faults import Fault, Places
 from fnsync.worker.options import OptionMethods
 from fnsync.worker.output import Output, Stream, current_call
+from fnsync.worker.talking import Talk
 from fnsync.worker.threads import ThreadPool
 from fnsync.worker.valves import Unfit
 
@@ -52,7 +52,7 @@ class Session:
         self._threads = ThreadPool(1)
         self._options = OptionMethods()
         self._calls: dict[int, ActiveCall] = {}
-        self._asks: dict[tuple[int, int], concurrent.futures.Future[bytes]] = {}
+        self._speech = Talk(self._calls, self._channel)
         self._turns = stages.Turns()
         self._signatures: dict[str, arguments.Signature] = {}
         self._function: loader.Function | None = None
@@ -87,6 +87,7 @@ class Session:
             case wire.Cancel():
                 if call := self._calls.get(frame.id):
                     call.cancel()
+                    self._speech.end(frame.id)
             case wire.Describe():
                 self._describe(frame)
             case wire.Configure():
@@ -96,8 +97,7 @@ class Session:
             case wire.Options():
                 self._resolve_options(frame)
             case wire.Answer():
-                if ask := self._asks.pop((frame.id, frame.ask), None):
-                    ask.set_result(frame.data)
+                self._speech.on_answer(frame)
 
     # ---- loading ----
 
@@ -187,7 +187,7 @@ class Session:
     def _run_sync(self, call: ActiveCall, frame: wire.Call, handler: Any) -> None:
         try:
             value = handler(**self._arguments(frame, handler)) if callable(handler) else handler
-            if _needs_loop(value):
+            if _needs_loop(value) or (call.handler == "action" and embeds.embed_of(value) is not None):
                 self._loop.call_soon_threadsafe(self._on_loop, call, lambda: self._finish_async(call, value))
                 return
         except BaseException as exc:  # SystemExit of a function ends its call, not the process
@@ -245,6 +245,9 @@ class Session:
     async def _finish_async(self, call: ActiveCall, value: Any) -> bool:
         while inspect.isawaitable(value):
             value = await value
+        if call.handler == "action" and (embed := embeds.embed_of(value)) is not None:
+            await call.emit(embed.event)
+            value = embed.answer(self._function.id if self._function else "")
         if results.is_response(value):
             await call.respond(value)
         elif hasattr(value, "__aiter__"):
@@ -303,6 +306,7 @@ class Session:
         if self._is_copy:
             os._exit(0)  # a process that the function forked, and that came back out of its handler
         self._calls.pop(call.id, None)
+        self._speech.end(call.id)
         for stream in self._streams:
             stream.finish(call.id)
 
@@ -353,9 +357,9 @@ class Session:
         signature = self._signature(frame, handler)
         values: dict[str, Any] = {}
         if signature.emitter:
-            values["__event_emitter__"] = self._emitter(frame.id)
+            values["__event_emitter__"] = self._speech.emitter(frame.id)
         if signature.event_call:
-            values["__event_call__"] = self._event_call(frame.id)
+            values["__event_call__"] = self._speech.event_call(frame.id)
         return values
 
     def _user(self, user: Any, frame: wire.Call) -> dict[str, Any]:
@@ -366,34 +370,6 @@ class Session:
         if valves is not None:
             values["valves"] = valves
         return values
-
-    def _emitter(self, call: int) -> arguments.Emit:
-        async def emit(event: Any) -> None:
-            """Send an event to the client; returns nothing."""
-            if not isinstance(event, dict):
-                raise TypeError(f"an event is a dict with `type` and `data`, not {type(event).__name__}")
-            active = self._calls.get(call)
-            if active is not None:  # else the call is over, and nobody listens
-                await active.emit(results.to_json(event))
-
-        return emit
-
-    def _event_call(self, call: int) -> arguments.Ask:
-        async def ask(event: Any) -> Any:
-            """Ask the client and return its answer."""
-            if not isinstance(event, dict):
-                raise TypeError(f"an event is a dict with `type` and `data`, not {type(event).__name__}")
-            future: concurrent.futures.Future[bytes] = concurrent.futures.Future()
-            number = max((number for owner, number in self._asks if owner == call), default=0) + 1
-            self._asks[call, number] = future
-            try:
-                self._channel.post_now(wire.Ask(call, number, results.to_json(event)))
-                answer: bytes = await asyncio.wrap_future(future)
-                return msgspec.json.decode(answer)
-            finally:
-                self._asks.pop((call, number), None)
-
-        return ask
 
 
 def _runs_on_loop(handler: Any) -> bool:
