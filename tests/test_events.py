@@ -210,3 +210,34 @@ def test_filters_emit_and_ask_in_every_stage_and_see_no_events(server: Server, c
     assert seen[:2] == ["input", "request:interaction:done"]
     assert [text for text in seen if " " not in text][2:] == ["one", "pipe", "two", "stop", "outlet"]
     assert {text for text in seen if " " in text} == {"stream one", "stream two"}
+
+
+def test_tools_of_the_client_run_where_the_client_is(server: Server, client: httpx.Client, fn: str) -> None:
+    server.add(
+        fn,
+        """
+        class Pipe:
+            async def pipe(self, body, __tools__):
+                tool = __tools__["weather"]
+                found = await tool["callable"](city="Ulm")
+                return f"{sorted(__tools__)} {tool['spec']['description']}: {found}"
+        """,
+    )
+    spec = {"name": "weather", "description": "Tells the weather", "parameters": {"type": "object"}}
+    servers = [{"url": "http://tools.example", "specs": [spec, {"no": "name"}]}, "odd"]
+    request = {"model": fn, "messages": HELLO, "stream": True, "tool_servers": servers}
+    told: list[str] = []
+    with client.stream("POST", CHAT, json=request, headers=IN_STREAM) as answer:
+        for line in answer.iter_lines():
+            if '"call"' in line:
+                question = json.loads(line[6:])
+                assert question["event"]["type"] == "execute:tool"
+                data = question["event"]["data"]
+                assert (data["name"], data["params"]) == ("weather", {"city": "Ulm"})
+                assert data["server"] == {"url": "http://tools.example"}
+                client.post(f"/api/events/{question['call']}", json="sunny").raise_for_status()
+            told.append(line)
+    assert "['weather'] Tells the weather: sunny" in "\n".join(told)
+
+    alone = client.post(CHAT, json=request | {"stream": False}).json()["choices"][0]["message"]["content"]
+    assert alone.endswith(f"Tells the weather: {GONE}")

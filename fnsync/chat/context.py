@@ -103,7 +103,7 @@ _VALUES: Mapping[str, Callable[[LiveFunction, Turn], Any]] = {
     "__message_id__": lambda function, turn: turn.request.value("id"),
     "__files__": lambda function, turn: turn.request.value("files") or [],
     "__features__": lambda function, turn: turn.request.value("features") or {},
-    "__tools__": lambda function, turn: {},
+    "__tools__": lambda function, turn: turn.request.value("tool_servers") or [],
     "__task__": lambda function, turn: tasks(turn).get("task"),
     "__task_body__": lambda function, turn: tasks(turn).get("task_body"),
     "__oauth_token__": lambda function, turn: None,

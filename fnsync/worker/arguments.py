@@ -28,7 +28,7 @@ ABSENT: Mapping[str, Any] = {
     "__session_id__": None,
     "__task__": None,
     "__task_body__": None,
-    "__tools__": {},
+    "__tools__": [],
     "__user__": {},
 }
 

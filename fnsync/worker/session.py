@@ -22,6 +22,7 @@ from fnsync.worker.options import OptionMethods
 from fnsync.worker.output import Output, Stream, current_call
 from fnsync.worker.talking import Talk
 from fnsync.worker.threads import ThreadPool
+from fnsync.worker.tools import client_tools
 from fnsync.worker.valves import Unfit
 
 #: Bodies above this are decoded off the loop, in bytes.
@@ -300,7 +301,7 @@ class Session:
 
     def _stream_arguments(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
         values = self._turns.values(frame.turn, lambda: self._reserved(frame, handler))
-        return values | self._talk(frame, handler)
+        return values | self._talk(frame, handler, values)
 
     def _done(self, call: ActiveCall) -> None:
         if self._is_copy:
@@ -321,7 +322,8 @@ class Session:
     # ---- arguments ----
 
     def _arguments(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
-        values = self._reserved(frame, handler) | self._talk(frame, handler)
+        values = self._reserved(frame, handler)
+        values |= self._talk(frame, handler, values)
         if frame.body:
             body = msgspec.json.decode(frame.body)
             values["event" if frame.handler in ("stream", "event") else "body"] = body
@@ -352,10 +354,12 @@ class Session:
             values["__request__"] = arguments.make_request(values["__request__"])
         return values
 
-    def _talk(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
-        """What the handler speaks to the client with."""
+    def _talk(self, frame: wire.Call, handler: Any, reserved: dict[str, Any]) -> dict[str, Any]:
+        """What the handler speaks to the client with; it is of this call alone."""
         signature = self._signature(frame, handler)
         values: dict[str, Any] = {}
+        if "__tools__" in reserved:
+            values["__tools__"] = client_tools(reserved["__tools__"], self._speech.event_call(frame.id))
         if signature.emitter:
             values["__event_emitter__"] = self._speech.emitter(frame.id)
         if signature.event_call:
