@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol
@@ -171,17 +171,18 @@ class Filtered:
         collected = assembly.Assembly() if self._chain.stage("outlet") else None
         held = b""
         try:
-            async for events in _events_of(parts):
-                if isinstance(events, sse.Aside):
-                    out, held = held + events, b""
-                else:
-                    events, error = await self._through(events, collected)
-                    out, held = _all_but_done(held, events)
-                    if error is not None:
-                        yield out + self._broken(error)
-                        return
-                if out:
-                    yield out
+            async with aclosing(_events_of(parts)) as found:
+                async for events in found:
+                    if isinstance(events, sse.Aside):
+                        out, held = held + events, b""
+                    else:
+                        events, error = await self._through(events, collected)
+                        out, held = _all_but_done(held, events)
+                        if error is not None:
+                            yield out + self._broken(error)
+                            return
+                    if out:
+                        yield out
             if collected is not None and not collected.failed:
                 asked, collected = collected, None
                 yield await self._after_stream(asked) + held
