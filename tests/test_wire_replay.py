@@ -56,6 +56,7 @@ TYPE_NAMED = "a result of a type nobody can render: 500 that names the type, nev
 REAL_STATUS = "an exception before the answer has begun: a real status, also for a stream"
 MID_STREAM = "an exception in mid-stream: an event with its message, then [DONE]"
 UNKNOWN = "an unknown model is 404"
+NOT_SHOWN = "an action that is not shown to the user is 401"
 RENDERABLE = "give str, bytes, dict, a pydantic model, a generator of these, or a StreamingResponse"
 NO_MODEL = detail("the model 'no_such_model' does not exist")
 
@@ -268,6 +269,25 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
             sse=[chunk("one "), error("ValueError: no two", "function_raised", traceback=ANY, filter="picky"), DONE],
         )
     },
+    "action-access": {
+        2: Ours(NOT_SHOWN, 401, detail("the action loose is not one of the model open_pipe")),
+        3: Skipped("everyone who has a token may use a function, unless its settings say otherwise"),
+        4: Ours("an unknown action is 404", 404, detail("the action 'unknown' does not exist")),
+    },
+    "action-call": {0: Fields("the same reserved arguments in every kind", (r"not_given", r"user\.email$"))},
+    "action-errors": {
+        0: Ours("a function's fault is 500", 500, raised("ValueError: action broke")),
+        2: Ours("an unknown action is 404", 404, detail("the action 'unknown' does not exist")),
+        3: Ours("one that is not active is 401", 401, {**detail("the action off is switched off"), "hint": ANY}),
+        4: Ours("what is no action is 404", 404, detail("the action 'echo_pipe' does not exist")),
+        6: Ours(UNKNOWN, 404, detail("the model 'no_such' does not exist")),
+        7: Ours("the key is named", 400, detail("model: Field required")),
+        8: Ours("the key is named", 400, detail("chat_id: Field required")),
+        9: Ours("the key is named", 400, detail("session_id: Field required")),
+        10: Ours("the key is named", 400, detail("id: Field required")),
+        12: Ours(NOT_SHOWN, 401, detail("the action local is not one of the model echo_pipe")),
+        14: Ours("another wording", 401, detail(ANY)),
+    },
     "chat-completed": {3: Ours("another wording", 401, detail(ANY))},
     "chat-completed-errors": {
         0: Ours("a function's fault is 500", 500, {**raised("ValueError: outlet broke"), "filter": "fails"}),
@@ -290,8 +310,12 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
 }
 
 
+#: Recordings with events beside the answers, which test_actions replays.
+WITH_EVENTS = {"action-events"}
+
+
 def _scenarios() -> list[str]:
-    return sorted(path.stem for path in DATA.glob("*.json"))
+    return sorted(path.stem for path in DATA.glob("*.json") if path.stem not in WITH_EVENTS)
 
 
 # ---- the functions of a recording as files ---------------------------------------------------------------
@@ -305,12 +329,19 @@ class Replay:
         self.functions: dict[str, dict[str, Any]] = {}
         self._tokens: dict[str, str] = {"admin": server.token}
 
-    def set_up(self, functions: list[dict[str, Any]]) -> None:
-        for function in functions:
+    def set_up(self, recording: dict[str, Any]) -> None:
+        for function in recording["functions"]:
             self.functions[function["id"]] = dict(function)
-            self._write(function["id"])
+        for model in recording.get("models", ()):
+            for id in model["meta"].get("actionIds", ()):
+                self.functions[id].setdefault("models", []).append(model["id"])
         for id in self.functions:
+            self._write(id)
+        for id, function in self.functions.items():
             self._settled(id)
+            for who, values in function.get("user_valves", {}).items():
+                url = f"{self.server.url}/api/v1/functions/id/{id}/valves/user/update"
+                httpx.post(url, json=values, headers=self.headers(who)).raise_for_status()
 
     def clear(self) -> None:
         for id in list(self.functions):
@@ -325,6 +356,7 @@ class Replay:
     def _write(self, id: str) -> None:
         function = self.functions[id]
         settings = {"active": function["active"], "global": function["global"], "valves": function["valves"]}
+        settings["models"] = function.get("models", [])
         self.server.project.write(f"{id}.yaml", yaml.safe_dump(settings))
         self.server.project.write(f"{id}.py", _source(function))
 
@@ -424,7 +456,7 @@ def expectation(recorded: dict[str, Any], ours: Ours | Fields | None) -> Ours:
 @pytest.mark.parametrize("scenario", _scenarios())
 def test_the_answers_are_those_recorded_or_differ_on_purpose(replay: Replay, scenario: str) -> None:
     recording = json.loads((DATA / f"{scenario}.json").read_text())
-    replay.set_up(recording["functions"])
+    replay.set_up(recording)
     intended = INTENDED.get(scenario, {})
 
     changed = False

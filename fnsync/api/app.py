@@ -11,6 +11,7 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fnsync.api import errors
+from fnsync.api.actions import ActionEndpoint
 from fnsync.api.auth import Auth
 from fnsync.api.completed import CompletedEndpoint
 from fnsync.api.completions import CompletionsEndpoint
@@ -30,6 +31,7 @@ from fnsync.api.tokens import TokenEndpoints
 from fnsync.api.users import UserEndpoints
 from fnsync.api.valves import ValvesEndpoints
 from fnsync.api.versions import VersionEndpoints
+from fnsync.chat.actions import Actions
 from fnsync.chat.completions import Completions
 from fnsync.chat.events import Hub
 from fnsync.chat.filters import Filters
@@ -80,7 +82,8 @@ class App:
             *VersionEndpoints(service, functions).routes(),
             *InvokingEndpoints(service, functions, calls).routes(),
             *chat.routes(),
-            *CompletedEndpoint(service, completions).routes(),
+            *CompletedEndpoint(service, completions, hub).routes(),
+            *ActionEndpoint(service, calls, Actions(calls, self._models), hub).routes(),
             *models.routes(),
             *EventEndpoints(service, self._auth, hub).routes(),
             *UserEndpoints(service, self._auth).routes(),

@@ -12,6 +12,8 @@ from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, parse
 from fnsync.api.routes import Route, ok, prefixed
 from fnsync.chat.completions import Completions
+from fnsync.chat.events import Hub
+from fnsync.chat.listening import listener_of
 from fnsync.chat.requests import ChatRequest, Private
 from fnsync.chat.turns import Turn
 from fnsync.deadlines import Deadlines
@@ -37,8 +39,9 @@ class CompletedForm(Form):
 class CompletedEndpoint:
     """Answers what the outlets make of a chat."""
 
-    def __init__(self, service: Service, completions: Completions) -> None:
+    def __init__(self, service: Service, completions: Completions, hub: Hub) -> None:
         self._service = service
+        self._hub = hub
         self._completions = completions
         self._max_body = service.config.server.max_body
         self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
@@ -69,7 +72,11 @@ class CompletedEndpoint:
         request = ChatRequest(form.model, False, data, Private(**{key: _raw(value) for key, value in sent.items()}))
         request.private.id = _raw(form.id)
         turn = Turn(
-            self._service.registry.world, exchange.caller, request, lambda: described(exchange), exchange.events
+            self._service.registry.world,
+            exchange.caller,
+            request,
+            lambda: described(exchange),
+            listener=listener_of(self._hub, exchange.caller, request),
         )
         turn.metadata = _raw({**sent, "message_id": form.id, "user_id": exchange.caller.id})
         with Watch(exchange, self._patience):

@@ -10,9 +10,8 @@ from fnsync.api.completions import CALL_ERRORS, UNWATCHED_S, Watch, described
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form
 from fnsync.api.functions import GROUP, FunctionEndpoints
+from fnsync.api.results import send_result
 from fnsync.api.routes import Answer, Route, api_route, ok
-from fnsync.chat.answers import JSON
-from fnsync.chat.completions import checked_head
 from fnsync.chat.invoking import invocation
 from fnsync.chat.turns import Calls, identity
 from fnsync.deadlines import Deadlines
@@ -22,9 +21,6 @@ from fnsync.errors import (
     Unavailable,
     UnknownFunction,
 )
-from fnsync.model import LiveFunction
-from fnsync.runtime import wire
-from fnsync.runtime.call import RunningCall
 from fnsync.status import function_status
 
 if TYPE_CHECKING:
@@ -96,28 +92,4 @@ class InvokingEndpoints:
         exchange.headers = identity(function)
         with Watch(exchange, self._patience):
             async with self._calls.call(function, call) as running:
-                first = await running.first()
-                if isinstance(first, wire.Reply):
-                    await _answer(exchange, function, first)
-                else:
-                    await _stream(exchange, function, first, running)
-
-
-async def _answer(exchange: Exchange, function: LiveFunction, reply: wire.Reply) -> None:
-    headers = [*identity(function)]
-    if reply.kind == "json":
-        await exchange.plain(200, JSON, reply.data, headers)
-    elif reply.kind == "response" and reply.head is not None:
-        status, media_type, own = checked_head(function, reply.head)
-        await exchange.plain(status, media_type, reply.data, [*own, *headers])
-    else:
-        await exchange.json(200, None if reply.kind == "none" else reply.data.decode(), headers)
-
-
-async def _stream(exchange: Exchange, function: LiveFunction, begin: wire.Begin, running: RunningCall) -> None:
-    """Pass on a response that the function streams itself; nothing else comes as a stream."""
-    status, media_type, own = checked_head(function, begin.head or wire.Head(200, "application/octet-stream", []))
-    await exchange.start(status, media_type, [*own, *identity(function)])
-    async for items in running.chunks():
-        await exchange.part(b"".join(item.encode() if isinstance(item, str) else item for item in items))
-    await exchange.end()
+                await send_result(exchange, function, running)

@@ -1,0 +1,60 @@
+"""Actions: buttons under an answer, called with the chat that it is in.
+
+action, invocation = await actions.prepare(turn, "<function>.<sub-action>", body)
+async with calls.call(action, invocation) as running:
+    …            # None instead of an invocation: there is nothing to call
+"""
+
+from __future__ import annotations
+
+from fnsync.chat.access import may_use
+from fnsync.chat.filters import concerns
+from fnsync.chat.models import Models
+from fnsync.chat.rates import Rates
+from fnsync.chat.turns import Calls, Turn
+from fnsync.errors import Unauthorized, UnknownFunction
+from fnsync.model import FunctionId, Kind, LiveFunction
+from fnsync.runtime.call import Invocation
+
+HANDLER = "action"
+
+
+class Actions:
+    """Finds actions, and makes their calls. One per server."""
+
+    def __init__(self, calls: Calls, models: Models) -> None:
+        self._calls = calls
+        self._models = models
+        self._rates = Rates()
+
+    async def prepare(self, turn: Turn, id: str, body: bytes) -> tuple[LiveFunction, Invocation | None]:
+        """Return the action and its call with `body`, None where its class has no method to call.
+
+        `id`: the function's, or with a dot behind it and whatever the function calls its sub-action. Raises
+        UnknownFunction, UnknownModel, RateLimited, and Unauthorized for an action that is not active, or that the model
+        does not show to this user.
+        """
+        name, _, sub = id.partition(".")
+        function = turn.world.functions.get(FunctionId(name))
+        caller = turn.caller
+        if function is None or function.kind is not Kind.ACTION or _is_hidden(function, turn):
+            raise UnknownFunction(f"the action {name[:200]!r} does not exist")
+        if not function.active:
+            raise Unauthorized(f"the action {name} is switched off", hint="set active: true in its settings file")
+        entry = await self._models.entry(turn.world, turn.request.model, caller)
+        if not may_use(function.settings, caller):
+            raise Unauthorized(f"you may not use the action {name}")
+        if not caller.is_admin and not concerns(function.settings, turn.request.model):
+            raise Unauthorized(f"the action {name} is not one of the model {turn.request.model}")
+        if function.limits.rate is not None:
+            self._rates.take(function.id, function.limits.rate)
+        turn.model = lambda: entry
+        turn.called_as = sub or None
+        if function.manifest.handler(HANDLER) is None:
+            return function, None
+        return function, await self._calls.invocation(turn, function, HANDLER, body)
+
+
+def _is_hidden(function: LiveFunction, turn: Turn) -> bool:
+    """Whether the function is somebody else's own, of which nothing is told."""
+    return function.settings.owner is not None and not may_use(function.settings, turn.caller)
