@@ -11,6 +11,7 @@ from queue import Queue
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.conftest import WAIT_S, Server, wait_for
 
@@ -26,6 +27,13 @@ ASKS = """
             await __event_emitter__({"type": "status", "data": {"description": "working"}})
             answer = await __event_call__({"type": "input", "data": {"title": "t"}})
             return f"called: {answer!r}"
+"""
+YIELDS = """
+    class Pipe:
+        KIND pipe(self, body):
+            yield "one "
+            yield {"event": {"type": "status", "data": {"description": "working"}}}
+            yield "two"
 """
 RESPONDS = """
     from starlette.responses import JSONResponse, StreamingResponse
@@ -147,6 +155,34 @@ def check_feeds(client: httpx.Client, user_client: httpx.Client, fn: str, stream
         assert "called: 'b'" in theirs.get(timeout=WAIT_S).text
     lonely = client.post(CHAT, json={**request, "chat_id": "where nobody listens"})
     assert f"called: {GONE!r}" in lonely.text
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_events_that_a_pipe_yields_go_to_the_feed_too(server: Server, client: httpx.Client, fn: str, kind: str) -> None:
+    server.add(fn, YIELDS.replace("KIND", kind))
+    request = {"model": fn, "messages": HELLO, "chat_id": fn}
+    with feed(client, fn) as events:
+        plain = client.post(CHAT, json=request)
+        assert plain.json()["choices"][0]["message"]["content"] == "one two"
+        assert events()["data"] == STATUS
+        streamed = client.post(CHAT, json={**request, "stream": True})
+        assert '"event"' not in streamed.text and '"two"' in streamed.text
+        assert events()["data"] == STATUS
+
+
+def test_feed_ends_when_its_token_counts_no_more_and_is_none_without_a_chat(
+    server: Server, client: httpx.Client
+) -> None:
+    with server.state() as state:
+        user = state.add_user(name="Leaving", email="leaving@example.org", role="user")
+        token, text = state.add_token(user.id, "test")
+    with server.client(text) as leaving, feed(leaving, "c") as events:
+        with server.state() as state:
+            assert state.revoke(token.id)
+        assert events() is None
+    assert client.get("/api/events").status_code == client.get("/api/events?chat_id=").status_code == 400
+    head = client.head("/api/events?chat_id=c")
+    assert head.status_code == 200 and head.headers["content-type"].startswith("text/event-stream")
 
 
 def test_question_ends_when_its_client_leaves_or_its_call_is_out_of_time(

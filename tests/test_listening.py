@@ -43,7 +43,7 @@ def frames(data: bytes) -> list[Any]:
 
 
 async def next_frames(feed: Feed) -> list[Any]:
-    await within(5, "an event", feed.queue.wait())
+    await within(5, "an event", feed.queue.news())
     return frames(feed.queue.take())
 
 

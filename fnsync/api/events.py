@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 GROUP = "Chat"
 #: The largest answer to a question, in bytes.
 ANSWER_BYTES = 4 * 1024 * 1024
-#: How often a feed looks whether the server is stopping.
+#: How often a feed looks whether the server is stopping, and whether its client may still listen.
 TICK_S = 0.5
-#: How often it asks whether its client may still listen, and sends a comment.
+#: How often it sends a comment when it has nothing else to say.
 KEEP_ALIVE_S = 15.0
 #: What a feed begins with, so that its client knows that it listens.
 LISTENING = b": listening\n\n"
@@ -85,6 +85,9 @@ class EventEndpoints:
         await exchange.body(0)
         if self._service.draining:
             raise Draining("the server is stopping", retry_after_s=self._service.config.server.drain)
+        if exchange.scope["method"] == "HEAD":
+            await exchange.plain(200, EVENT_STREAM, b"", [])
+            return
         with (
             self._hub.subscribe(Place(exchange.caller.id, query.chat_id)) as feed,
             Watch(exchange, self._patience),
@@ -95,25 +98,23 @@ class EventEndpoints:
             await exchange.end()
 
     async def _send(self, exchange: Exchange, feed: Feed) -> None:
-        asked_at = time.monotonic()
-        waiting = asyncio.ensure_future(feed.queue.wait())
+        sent_at = time.monotonic()
+        while not self._service.draining and await self._may_listen(exchange, feed):
+            await asyncio.wait([feed.queue.news()], timeout=TICK_S)
+            if frames := feed.queue.take():
+                await exchange.part(frames)
+            elif time.monotonic() - sent_at >= KEEP_ALIVE_S:
+                await exchange.part(KEEP_ALIVE)
+            else:
+                continue
+            sent_at = time.monotonic()
+
+    async def _may_listen(self, exchange: Exchange, feed: Feed) -> bool:
+        """Whether the client's token still counts, for the same user."""
         try:
-            while not self._service.draining:
-                await asyncio.wait([waiting], timeout=TICK_S)
-                is_due = time.monotonic() - asked_at >= KEEP_ALIVE_S
-                if is_due:
-                    exchange.caller = await asyncio.to_thread(self._auth.caller_now, exchange)
-                    asked_at = time.monotonic()
-                if waiting.done():
-                    await exchange.part(feed.queue.take())
-                    waiting = asyncio.ensure_future(feed.queue.wait())
-                elif is_due:
-                    await exchange.part(KEEP_ALIVE)
-        except Unauthorized:
-            pass  # who may no longer listen is told no more
-        finally:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
+            return (await self._auth.caller(exchange)).id == feed.place.user
+        except (Unauthorized, RateLimited):
+            return False
 
     async def answer(self, exchange: Exchange) -> None:
         """`POST /api/events/{call}`: any JSON."""

@@ -78,15 +78,13 @@ class EventQueue:
         self._size = 0
         return data
 
-    async def wait(self) -> None:
-        """Return as soon as something waits."""
-        if self._frames:
-            return
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def news(self) -> asyncio.Future[None]:
+        """Done as soon as something waits; one at a time."""
+        if self._waiter is None or self._waiter.done():
+            self._waiter = asyncio.get_running_loop().create_future()
+        if self._frames and not self._waiter.done():
+            self._waiter.set_result(None)
+        return self._waiter
 
     def _tell_dropped(self) -> None:
         self._frames.append(self._make_dropped(self._dropped))

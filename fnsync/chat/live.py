@@ -75,12 +75,7 @@ class Live:
 
     async def _first(self, work: asyncio.Future[Any]) -> None:
         """Wait until the work is done or an event waits."""
-        news = asyncio.ensure_future(self._events.wait())
-        try:
-            await asyncio.wait((work, news), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            news.cancel()
-            await asyncio.gather(news, return_exceptions=True)
+        await asyncio.wait((work, self._events.news()), return_when=asyncio.FIRST_COMPLETED)
 
     async def _from_the_start(self, preparing: asyncio.Task[Plain | Streamed]) -> AsyncGenerator[bytes, None]:
         """Yield the events that come before there is an answer, then the answer."""

@@ -36,6 +36,8 @@ class ActiveCall:
         self.begun = False
         self._events_in_stream = frame.stream and frame.events
         self._listened = frame.listened
+        #: Whether events that a pipe yields go beside its answer.
+        self._diverts = frame.listened and not self._events_in_stream
         #: What was emitted ahead of the stream, in bytes.
         self._ahead = 0
         #: Whether the stream is a response's own bytes.
@@ -77,9 +79,20 @@ class ActiveCall:
         if self._goes_into_stream(len(event)):
             await self._emit_into_stream(event)
         elif self._listened:
-            check_size(event)
-            self._channel.post_now(wire.Event(self.id, event))
+            self._post_event(event)
             await self._readable()
+
+    def _post_event(self, event: bytes) -> None:
+        check_size(event)
+        self._channel.post_now(wire.Event(self.id, event))
+
+    def _divert(self, value: Any) -> bool:
+        """Whether it was an event, and is sent."""
+        event = value.get("event") if isinstance(value, dict) else None
+        if not isinstance(event, dict):
+            return False
+        self._post_event(results.to_json(event))
+        return True
 
     def _goes_into_stream(self, size: int) -> bool:
         if not self._events_in_stream or self._is_raw:
@@ -158,6 +171,8 @@ class ActiveCall:
             for value in iterator:
                 if self.cancelled:
                     raise Cancelled
+                if self._diverts and self._divert(value):
+                    continue
                 item = results.to_item(value)
                 if item is None:
                     continue
@@ -192,6 +207,8 @@ class ActiveCall:
             for value in iterator:
                 if self.cancelled:
                     raise Cancelled
+                if self._diverts:
+                    self._divert(value)
                 joined.add(value)
         finally:
             close = getattr(iterator, "close", None)
@@ -205,6 +222,8 @@ class ActiveCall:
         """Send an async generator's items, or with `head` a response's own bytes."""
         try:
             async for value in iterator:
+                if self._diverts and head is None and self._divert(value):
+                    continue
                 item = _raw(value) if head is not None else results.to_item(value)
                 if item is None:
                     continue
@@ -234,6 +253,8 @@ class ActiveCall:
         joined = results.Joined()
         try:
             async for value in iterator:
+                if self._diverts:
+                    self._divert(value)
                 joined.add(value)
         finally:
             await _close(iterator)
