@@ -103,6 +103,15 @@ def test_status_and_question_are_shown_while_the_function_works(server: Server, 
     assert stop["choices"][0]["finish_reason"] == "stop" and done == "[DONE]"
 
 
+def test_the_body_may_ask_for_events_too(server: Server, client: httpx.Client, fn: str) -> None:
+    server.add(fn, ASKS)
+    request = {"model": fn, "messages": HELLO, "stream": True}
+    for metadata, heard in (({"events": True}, True), ({"events": "yes"}, False), ("odd", False), (None, False)):
+        with client.stream("POST", CHAT, json={**request, "metadata": metadata}) as answer:
+            first = next(answer.iter_lines())
+        assert ('"event"' in first) is heard, metadata
+
+
 def test_events_before_a_response_or_an_error_begin_the_stream(server: Server, client: httpx.Client, fn: str) -> None:
     server.add(fn, RESPONDS)
     for asked, status, last in (

@@ -149,8 +149,9 @@ class CompletionsEndpoint:
             return errors.openai_error(exc, admin=caller.is_admin)
 
         try:
-            listener = listener_of(self._hub, caller, request, events=exchange.events)
-            turn = Turn(world, caller, request, lambda: described(exchange), exchange.events, listener)
+            events = exchange.events or request.wants_events
+            listener = listener_of(self._hub, caller, request, events=events)
+            turn = Turn(world, caller, request, lambda: described(exchange), events, listener)
             completion = await self._completions.prepare(turn, describe=describe)
         except UnknownModel as exc:
             raise await self._explained(exc, request.model, caller, world) from exc

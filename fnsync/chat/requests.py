@@ -82,6 +82,12 @@ class ChatRequest:
     #: What was taken out of the body.
     private: Private
 
+    @property
+    def wants_events(self) -> bool:
+        """Whether `metadata.events` asks for what functions emit."""
+        metadata = self.value("metadata")
+        return isinstance(metadata, dict) and metadata.get("events") is True
+
     def value(self, key: str) -> Any:
         """Return a private key's value decoded, None when it was not sent."""
         raw = getattr(self.private, key)
