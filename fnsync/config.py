@@ -65,6 +65,12 @@ def _rate_or_unlimited(value: object) -> Rate | None:
         raise ValueError(f"{exc}, or unlimited") from None
 
 
+def _email(value: object) -> str:
+    if not isinstance(value, str) or "@" not in value:
+        raise ValueError("must be an e-mail address")
+    return value.strip().lower()
+
+
 def _optional_interval(value: object) -> float | None:
     return None if value is None else _positive(parse_duration(value))
 
@@ -99,6 +105,7 @@ Seconds = Annotated[float, _checked(parse_duration)]
 Interval = Annotated[float, _checked(parse_duration), AfterValidator(_positive)]
 OptionalInterval = Annotated[float | None, BeforeValidator(_optional_interval)]
 Bytes = Annotated[int, _checked(parse_size), Field(gt=0)]
+Email = Annotated[str, BeforeValidator(_email)]
 RateLimit = Annotated[Rate | None, BeforeValidator(_rate_or_unlimited)]
 ProjectPath = Annotated[Path, BeforeValidator(_project_path)]
 HttpUrl = Annotated[str, BeforeValidator(_http_url)]
@@ -282,9 +289,11 @@ class AuthConfig(Section):
 class RateLimits(Section):
     """What is counted; None: unlimited."""
 
-    #: Completions of one user, and of one admin.
+    #: Calls of each user with that role.
     user: RateLimit = None
     admin: RateLimit = None
+    #: Calls of single users, by e-mail address, whatever their role.
+    users: Annotated[dict[Email, RateLimit], Field(max_length=10_000)] = {}
     #: Wrong tokens from one address.
     logins: RateLimit = Rate(count=20, period_s=60.0)
 

@@ -49,7 +49,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from fnsync.model import Manifest, Misfit, Problem
+    from fnsync.model import Manifest, Misfit, Problem, Quota
 
 
 class FnsyncError(Exception):
@@ -167,9 +167,12 @@ class BodyTooLarge(FnsyncError):
 class RateLimited(FnsyncError):
     code, status, type = "rate_limited", 429, "rate_limit_error"
 
-    def __init__(self, message: str, *, retry_after_s: float, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float, hint: str | None = None, quota: Quota | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+        self.quota = quota
 
 
 class FunctionError(FnsyncError):

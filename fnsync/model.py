@@ -184,6 +184,19 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How it stands with a rate limit after a call."""
+
+    limit: int
+    #: Calls that would pass now.
+    remaining: int
+    #: When one more will, seconds since the epoch.
+    reset_at: float
+    #: Whether the call was within the limit.
+    taken: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The limits one function runs under, settings and defaults merged."""
 
@@ -194,7 +207,9 @@ class Limits:
     workers: int = 1
     #: How long a worker without calls is kept.
     idle_s: float = 600.0
+    #: Of all callers together, and of each.
     rate: Rate | None = None
+    user_rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +222,7 @@ class LimitOverrides:
     workers: int | None = None
     idle_s: float | None = None
     rate: Rate | None = None
+    user_rate: Rate | None = None
 
     def over(self, defaults: Limits) -> Limits:
         """Return `defaults` with what is set here in its place."""
@@ -217,6 +233,7 @@ class LimitOverrides:
             workers=defaults.workers if self.workers is None else self.workers,
             idle_s=defaults.idle_s if self.idle_s is None else self.idle_s,
             rate=defaults.rate if self.rate is None else self.rate,
+            user_rate=defaults.user_rate if self.user_rate is None else self.user_rate,
         )
 
 

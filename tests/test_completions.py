@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from fnsync.chat import requests
-from fnsync.chat.rates import MANY_KEYS, Rates
-from fnsync.errors import Invalid, RateLimited
-from fnsync.model import Rate
-from tests.conftest import Project, Server, wait_for
+from fnsync.errors import Invalid
+from tests.conftest import Server, wait_for
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -108,59 +105,6 @@ def test_a_bad_body_is_refused_with_the_reason(data: bytes, param: str | None, t
 
     assert text in caught.value.message.replace("messages[1]", "messages[...]")
     assert caught.value.param == param
-
-
-# ---- rates -----------------------------------------------------------------------------------------------
-
-
-def test_a_rate_lets_its_count_pass_at_once_and_then_one_by_one() -> None:
-    now = 0.0
-    rates, rate = Rates(clock=lambda: now), Rate(3, 60.0)
-    for _ in range(3):
-        rates.take("f", rate)
-
-    with pytest.raises(RateLimited) as caught:
-        rates.take("f", rate)
-    assert caught.value.retry_after_s == pytest.approx(20)
-    rates.take("other", rate)
-
-    now = 20.0
-    rates.take("f", rate)
-    with pytest.raises(RateLimited):
-        rates.take("f", rate)
-
-
-def test_rates_of_callers_who_are_gone_take_no_room() -> None:
-    now = 0.0
-    rates, rate = Rates(clock=lambda: now), Rate(1, 1.0)
-    for number in range(3 * MANY_KEYS):
-        now += 0.001
-        rates.take(f"caller {number}", rate)
-    assert len(rates) <= MANY_KEYS + 1
-
-    rates.keep({f"caller {number}"})
-    assert len(rates) == 1
-
-
-def test_a_users_completions_are_limited_where_the_configuration_says_so(
-    project: Project, start_server: Callable[..., Server]
-) -> None:
-    project.configure("rate_limits: {user: 2/minute}")
-    project.write("echo.py", ECHO_BODY)
-    server = start_server(project)
-    server.settle("echo")
-    tokens = [server.add_token("user", "ada@example.org") for _ in range(2)]
-    request = {"model": "echo", "messages": HELLO}
-
-    with server.client(tokens[0]) as one, server.client(tokens[1]) as two, server.client() as admin:
-        assert [one.post(CHAT, json=request).status_code for _ in range(2)] == [200, 200]
-        answer = two.post(CHAT, json=request)
-        assert answer.status_code == 429, "all tokens of a user count together"
-        assert 1 <= int(answer.headers["retry-after"]) <= 30
-        assert answer.json()["error"]["message"] == "ada@example.org has 2 calls in 1m, and has had them"
-        assert {admin.post(CHAT, json=request).status_code for _ in range(5)} == {200}
-    with server.client(server.add_token("user", "bea@example.org")) as another:
-        assert another.post(CHAT, json=request).status_code == 200
 
 
 # ---- what the pipe gets ----------------------------------------------------------------------------------

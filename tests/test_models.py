@@ -13,9 +13,11 @@ from fnsync.chat.access import may_use
 from fnsync.chat.completions import Completions
 from fnsync.chat.filters import Filters
 from fnsync.chat.models import Models
+from fnsync.chat.rates import Rates
 from fnsync.chat.turns import Calls
 from fnsync.chat.unfiltered import Unfiltered
 from fnsync.chat.upstreams import Upstreams
+from fnsync.config import RateLimits
 from fnsync.model import Access, Frontmatter, FunctionId, Kind, Limits, LiveFunction, Manifest, Revision, Settings, User
 from fnsync.registry import World
 from fnsync.runtime.executor import Executor
@@ -298,7 +300,8 @@ def test_nothing_is_kept_of_functions_that_are_gone() -> None:
     executor = cast(Executor, None)  # nothing is called
     models = Models(executor, Upstreams((), {}))
     calls, unfiltered = Calls(executor, cast(UserValves, None)), Unfiltered()
-    completions = Completions(calls, models, Upstreams((), {}), Filters({}), unfiltered)
+    rates = Rates(RateLimits())
+    completions = Completions(calls, models, Upstreams((), {}), rates, Filters({}), unfiltered)
     world = World()
     for number in range(20):
         pipe, manifold = live(f"pipe_{number}"), live(f"manifold_{number}", manifold=True)

@@ -17,6 +17,7 @@ from fnsync.chat.actions import Actions
 from fnsync.chat.answers import JSON
 from fnsync.chat.events import Hub
 from fnsync.chat.listening import listener_of
+from fnsync.chat.rates import Rates
 from fnsync.chat.requests import ChatRequest, Private
 from fnsync.chat.turns import Calls, Turn, identity
 from fnsync.deadlines import Deadlines
@@ -43,10 +44,11 @@ class ActionForm(Form):
 class ActionEndpoint:
     """Answers what an action returns."""
 
-    def __init__(self, service: Service, calls: Calls, actions: Actions, hub: Hub) -> None:
+    def __init__(self, service: Service, calls: Calls, actions: Actions, rates: Rates, hub: Hub) -> None:
         self._service = service
         self._calls = calls
         self._actions = actions
+        self._rates = rates
         self._hub = hub
         self._max_body = service.config.server.max_body
         self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
@@ -73,16 +75,18 @@ class ActionEndpoint:
             raise Draining("the server is stopping", retry_after_s=self._service.config.server.drain)
         body = await exchange.body(self._max_body)
         request = await asyncio.to_thread(_request, body) if len(body) > LARGE_BODY_BYTES else _request(body)
+        exchange.quota = self._rates.of_caller(exchange.caller)
         turn = Turn(
             self._service.registry.world,
             exchange.caller,
             request,
             lambda: described(exchange),
             listener=listener_of(self._hub, exchange.caller, request),
+            quota=exchange.quota,
         )
         with Watch(exchange, self._patience):
             action, call = await self._actions.prepare(turn, exchange.scope["path_params"]["id"], body)
-            exchange.headers = identity(action)
+            exchange.headers, exchange.quota = identity(action), turn.quota
             if call is None:
                 await exchange.plain(200, JSON, body, [*exchange.headers])
                 return

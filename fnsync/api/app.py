@@ -36,6 +36,7 @@ from fnsync.chat.completions import Completions
 from fnsync.chat.events import Hub
 from fnsync.chat.filters import Filters
 from fnsync.chat.models import Models
+from fnsync.chat.rates import Rates
 from fnsync.chat.render import stream_error
 from fnsync.chat.turns import Calls
 from fnsync.errors import Draining, FnsyncError, NotFound
@@ -68,8 +69,9 @@ class App:
         hub = Hub(config.server.event_call_timeout)
         calls = Calls(service.executor, service.user_valves)
         filters = Filters(service.reconciler.standings.missing)
-        completions = Completions(calls, self._models, service.upstreams, filters, service.unfiltered)
-        chat = CompletionsEndpoint(service, self._models, completions, self._tally, hub)
+        rates = Rates(config.rate_limits)
+        completions = Completions(calls, self._models, service.upstreams, rates, filters, service.unfiltered)
+        chat = CompletionsEndpoint(service, self._models, completions, rates, self._tally, hub)
         models = ModelEndpoints(service, self._models)
         functions = FunctionEndpoints(service, self._auth)
         operations = Operations(service, self._auth, self._tally, functions)
@@ -80,10 +82,10 @@ class App:
             *SecretEndpoints(service).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
-            *InvokingEndpoints(service, functions, calls).routes(),
+            *InvokingEndpoints(service, functions, calls, rates).routes(),
             *chat.routes(),
             *CompletedEndpoint(service, completions, hub).routes(),
-            *ActionEndpoint(service, calls, Actions(calls, self._models), hub).routes(),
+            *ActionEndpoint(service, calls, Actions(calls, self._models, rates), rates, hub).routes(),
             *models.routes(),
             *EventEndpoints(service, self._auth, hub).routes(),
             *UserEndpoints(service, self._auth).routes(),

@@ -95,7 +95,9 @@ class ChatForm(Form):
 class CompletionsEndpoint:
     """Answers `/v1/chat/completions` and the same under `/api` and `/api/v1`."""
 
-    def __init__(self, service: Service, models: Models, completions: Completions, tally: Tally, hub: Hub) -> None:
+    def __init__(
+        self, service: Service, models: Models, completions: Completions, rates: Rates, tally: Tally, hub: Hub
+    ) -> None:
         self._service = service
         self._models = models
         self._completions = completions
@@ -103,9 +105,7 @@ class CompletionsEndpoint:
         self._hub = hub
         self._max_body = service.config.server.max_body
         self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
-        self._limits = service.config.rate_limits
-        #: Calls by caller.
-        self._rates = Rates()
+        self._rates = rates
         #: Of the world that was served last.
         self._generation = 0
 
@@ -133,9 +133,7 @@ class CompletionsEndpoint:
         body = await exchange.body(self._max_body)
         large = len(body) > LARGE_BODY_BYTES
         request = await asyncio.to_thread(requests.parse, body) if large else requests.parse(body)
-        limit = self._limits.admin if caller.is_admin else self._limits.user
-        if limit is not None:
-            self._rates.take(caller.id, limit, who=caller.email)
+        exchange.quota = self._rates.of_caller(caller)
         world = self._service.registry.world
         if world.generation > self._generation:
             self._generation = world.generation
@@ -151,11 +149,11 @@ class CompletionsEndpoint:
         try:
             events = exchange.events or request.wants_events
             listener = listener_of(self._hub, caller, request, events=events)
-            turn = Turn(world, caller, request, lambda: described(exchange), events, listener)
+            turn = Turn(world, caller, request, lambda: described(exchange), events, listener, quota=exchange.quota)
             completion = await self._completions.prepare(turn, describe=describe)
         except UnknownModel as exc:
             raise await self._explained(exc, request.model, caller, world) from exc
-        exchange.headers = completion.headers
+        exchange.headers, exchange.quota = completion.headers, turn.quota
         began = time.perf_counter()
         self._tally.running += 1
         try:

@@ -159,9 +159,15 @@ def _errors(path: str, route: Route, schemas: _Schemas) -> dict[str, Any]:
 
 
 _RETRY = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}}
+#: Of limited calls alone: not of too many wrong tokens.
+_QUOTA = {
+    "X-RateLimit-Limit": {"description": "Calls that the limit allows", "schema": {"type": "integer"}},
+    "X-RateLimit-Remaining": {"description": "Calls that would pass now", "schema": {"type": "integer"}},
+    "X-RateLimit-Reset": {"description": "When one more will, in seconds since 1970", "schema": {"type": "integer"}},
+}
 _HEADERS: Mapping[int, Any] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
-    429: _RETRY,
+    429: _RETRY | _QUOTA,
     503: _RETRY,
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fnsync.errors import FnsyncError, FunctionRaised, Invalid, Unauthorized
+from fnsync.errors import FnsyncError, FunctionRaised, Invalid, RateLimited, Unauthorized
+from fnsync.model import Quota
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -64,11 +65,22 @@ def headers(exc: FnsyncError) -> Headers:
     retry_after_s = getattr(exc, "retry_after_s", None)
     if retry_after_s is not None:
         found.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after_s))))
+    if isinstance(exc, RateLimited) and exc.quota is not None:
+        found += quota_headers(exc.quota)
     if isinstance(exc, Unauthorized):
         found.append((b"www-authenticate", b"Bearer"))
     if isinstance(exc, MethodNotAllowed):
         found.append((b"allow", exc.allowed.encode()))
     return found
+
+
+def quota_headers(quota: Quota) -> Headers:
+    """Return the headers that tell how it stands with a rate limit; the reset in seconds since the epoch."""
+    return [
+        (b"x-ratelimit-limit", b"%d" % quota.limit),
+        (b"x-ratelimit-remaining", b"%d" % quota.remaining),
+        (b"x-ratelimit-reset", b"%d" % math.ceil(quota.reset_at)),
+    ]
 
 
 def _extras(exc: FnsyncError, admin: bool) -> dict[str, Any]:

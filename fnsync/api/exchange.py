@@ -15,8 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fnsync.api import errors
 from fnsync.api.errors import ClientGone, Headers
-from fnsync.errors import BodyTooLarge, Draining, FnsyncError, Invalid
-from fnsync.model import User
+from fnsync.errors import BodyTooLarge, Draining, FnsyncError, Invalid, RateLimited
+from fnsync.model import Quota, User
 from fnsync.units import format_size
 
 #: How long the first part of a body may take, and each next one.
@@ -66,6 +66,7 @@ class Exchange:
         "who",
         "caller",
         "headers",
+        "quota",
         "event_stream",
         "left",
         "ended",
@@ -95,6 +96,8 @@ class Exchange:
         self.caller = NOBODY
         #: Headers that an answer has even if it is an error.
         self.headers: Sequence[tuple[bytes, bytes]] = ()
+        #: How it stands with the caller's rate limit, which every answer then tells.
+        self.quota: Quota | None = None
         self.event_stream = False
         #: Whether the client closed the connection before the answer was complete.
         self.left = False
@@ -162,6 +165,8 @@ class Exchange:
         """Send a whole answer."""
         self.status = status
         head = [(b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % len(body)), *headers]
+        if self.quota is not None:
+            head = _with_quota(head, self.quota)
         if self._unread and (self._expects or self._stalled):
             head.append(_CLOSE)  # the client may or may not send its body now; nobody could tell
         self._hold_head()
@@ -178,6 +183,8 @@ class Exchange:
         self.status = status
         self.event_stream = media_type.startswith("text/event-stream")
         head = [(b"content-type", media_type.encode("latin-1")), *headers]
+        if self.quota is not None:
+            head = _with_quota(head, self.quota)
         self._hold_head()
         await self.send({"type": "http.response.start", "status": status, "headers": head})
 
@@ -193,6 +200,8 @@ class Exchange:
     async def error(self, exc: FnsyncError, *, close: bool = False) -> None:
         """Answer with an error. Not for an answer that has begun."""
         body = errors.body(exc, openai=self.openai, admin=self.caller.is_admin)
+        if isinstance(exc, RateLimited):
+            self.quota = None  # the error has its own
         head = [*errors.headers(exc), *self.headers]
         if isinstance(exc, BodyTooLarge):
             await self._refuse(exc.status, msgspec.json.encode(body), head)
@@ -249,6 +258,13 @@ class _Patience:
                 continue
             self._size += len(message.get("body", b""))
             return message
+
+
+def _with_quota(head: Headers, quota: Quota) -> Headers:
+    """Add what tells of the limits here; what an upstream or a function tells of its own would be taken for them."""
+    ours = errors.quota_headers(quota)
+    names = {name for name, _ in ours}
+    return [*(one for one in head if one[0] not in names), *ours]
 
 
 def _too_large(limit: int) -> BodyTooLarge:

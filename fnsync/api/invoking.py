@@ -13,11 +13,13 @@ from fnsync.api.functions import GROUP, FunctionEndpoints
 from fnsync.api.results import send_result
 from fnsync.api.routes import Answer, Route, api_route, ok
 from fnsync.chat.invoking import invocation
+from fnsync.chat.rates import Rates
 from fnsync.chat.turns import Calls, identity
 from fnsync.deadlines import Deadlines
 from fnsync.errors import (
     LoadFailed,
     NotFound,
+    RateLimited,
     Unavailable,
     UnknownFunction,
 )
@@ -37,9 +39,10 @@ class InvokeForm(Form):
 class InvokingEndpoints:
     """Answers how a function stands, and what its handlers give."""
 
-    def __init__(self, service: Service, functions: FunctionEndpoints, calls: Calls) -> None:
+    def __init__(self, service: Service, functions: FunctionEndpoints, calls: Calls, rates: Rates) -> None:
         self._service = service
         self._calls = calls
+        self._rates = rates
         self._functions = functions
         self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
 
@@ -66,7 +69,7 @@ class InvokingEndpoints:
                 GROUP,
                 {200: Answer(None, "What it returned; a response that it made itself is passed on")},
                 body=InvokeForm,
-                errors=(*CALL_ERRORS, UnknownFunction, NotFound),
+                errors=(*CALL_ERRORS, UnknownFunction, NotFound, RateLimited),
             ),
         ]
 
@@ -86,6 +89,8 @@ class InvokingEndpoints:
             if standing.problem is not None:
                 raise LoadFailed(standing.unit.id, standing.problem)
             raise Unavailable(f"{standing.unit.id} is being loaded")
+        exchange.quota = self._rates.of_caller(exchange.caller)
+        exchange.quota = self._rates.of_function(function, exchange.caller, exchange.quota)
         call = await invocation(
             self._calls, world, function, form.handler, form.body, exchange.caller, lambda: described(exchange)
         )

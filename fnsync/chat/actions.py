@@ -22,10 +22,10 @@ HANDLER = "action"
 class Actions:
     """Finds actions, and makes their calls. One per server."""
 
-    def __init__(self, calls: Calls, models: Models) -> None:
+    def __init__(self, calls: Calls, models: Models, rates: Rates) -> None:
         self._calls = calls
         self._models = models
-        self._rates = Rates()
+        self._rates = rates
 
     async def prepare(self, turn: Turn, id: str, body: bytes) -> tuple[LiveFunction, Invocation | None]:
         """Return the action and its call with `body`, None where its class has no method to call.
@@ -46,8 +46,7 @@ class Actions:
             raise Unauthorized(f"you may not use the action {name}")
         if not caller.is_admin and not concerns(function.settings, turn.request.model):
             raise Unauthorized(f"the action {name} is not one of the model {turn.request.model}")
-        if function.limits.rate is not None:
-            self._rates.take(function.id, function.limits.rate)
+        turn.quota = self._rates.of_function(function, caller, turn.quota)
         turn.model = lambda: entry
         turn.called_as = sub or None
         if function.manifest.handler(HANDLER) is None:

@@ -49,14 +49,20 @@ class Completions:
     """Answers chat completion requests. One per server."""
 
     def __init__(
-        self, calls: Calls, models: Models, upstreams: Upstreams, filters: Filters, unfiltered: Unfiltered
+        self,
+        calls: Calls,
+        models: Models,
+        upstreams: Upstreams,
+        rates: Rates,
+        filters: Filters,
+        unfiltered: Unfiltered,
     ) -> None:
         self._calls = calls
         self._models = models
         self._upstreams = upstreams
+        self._rates = rates
         self._filters = filters
         self._unfiltered = unfiltered
-        self._rates = Rates()
 
     async def prepare(self, turn: Turn, *, describe: Describe, filtered: bool = True) -> Source:
         """Return the completion, not yet under way. `filtered`: with the filters that concern it.
@@ -65,6 +71,7 @@ class Completions:
         listing fail.
         """
         answering = await self._resolve(turn)
+        self._count(turn, answering)
         if not filtered:
             return await self._source(turn, answering, describe)
         chain = self._chain(turn)
@@ -76,9 +83,11 @@ class Completions:
             if turn.request.model == asked:
                 return await self._source(turn, answering, describe)
             try:
-                return await self._source(turn, await self._resolve(turn), describe)
+                other = await self._resolve(turn)
             except UnknownModel as exc:
                 raise UnknownModel(exc.message, hint=f"a filter sent the request there; it was for {asked}") from exc
+            self._count(turn, other)
+            return await self._source(turn, other, describe)
 
         plan = self._calls.plan(answering.function) if isinstance(answering, Pipe) else None
         stages = Stages(self._calls, chain, turn, self._unfiltered)
@@ -116,14 +125,17 @@ class Completions:
         turn.model = lambda: self._models.described(world, function, sub)
         return Pipe(function)
 
+    def _count(self, turn: Turn, answering: Pipe | Found) -> None:
+        """Count one call of what answers. Raises RateLimited."""
+        if isinstance(answering, Pipe):
+            turn.quota = self._rates.of_function(answering.function, turn.caller, turn.quota)
+
     async def _source(self, turn: Turn, answering: Pipe | Found, describe: Describe) -> Source:
-        """The completion by what answers. Raises RateLimited."""
+        """The completion by what answers."""
         request = turn.request
         if isinstance(answering, Found):
             return PassedThrough(answering, request, describe)
         function = answering.function
-        if function.limits.rate is not None:
-            self._rates.take(function.id, function.limits.rate)
         invocation = await self._calls.invocation(turn, function, "pipe", request.body, stream=request.stream)
         context = self._calls.call(function, invocation)
         render = Renderer(request.model, events=turn.events)
@@ -132,7 +144,6 @@ class Completions:
     def keep(self, world: World) -> None:
         """Forget what belongs to functions that are not in `world`, the newest."""
         self._calls.keep(world)
-        self._rates.keep(world.functions)
         self._models.keep(world)
         self._unfiltered.keep(world.functions)
 

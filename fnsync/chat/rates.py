@@ -1,49 +1,64 @@
-"""Rate limits: so many calls in so much time, in any pattern."""
+"""Rate limits: what a user may call in how much time, and how often a function may be called.
+
+    turn.quota = rates.of_caller(caller)                        as soon as it is known who calls
+    turn.quota = rates.of_function(function, caller, quota)     before the function is called
+
+Both raise RateLimited. What they return is told to the client: how the limit stands that has least left.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
 
+from fnsync.config import RateLimits
 from fnsync.errors import RateLimited
-from fnsync.model import Rate
+from fnsync.model import LiveFunction, Quota, Rate, User
 from fnsync.units import format_duration
 
-#: Keys kept before those whose time is over are dropped; more only as long as so many have called of late.
-MANY_KEYS = 10_000
+if TYPE_CHECKING:
+    from fnsync.chat.windows import Windows
 
 
 class Rates:
-    """Counts calls by key. One number per key: the moment at which all its calls so far would be spread evenly."""
+    """Counts calls. One per server."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._spread_until: dict[str, float] = {}
-        self._many = MANY_KEYS
+    def __init__(self, limits: RateLimits) -> None:
+        self._admin, self._user = limits.admin, limits.user
+        self._users = limits.users
+        self._windows: Windows | None = None
 
-    def __len__(self) -> int:
-        return len(self._spread_until)
+    def of_caller(self, caller: User) -> Quota | None:
+        """Count one call of the caller. None: they have no limit."""
+        rate = self._admin if caller.is_admin else self._user
+        if self._users:
+            rate = self._users.get(caller.email.lower(), rate)
+        return None if rate is None else self._take("user", caller.id, rate, caller.email or caller.name)
 
-    def take(self, key: str, rate: Rate, *, who: str | None = None) -> None:
-        """Count one call of `who` (for the message; the key if not given).
+    def of_function(self, function: LiveFunction, caller: User, before: Quota | None = None) -> Quota | None:
+        """Count one call of the function. `before`: how it stands with the caller's own limit."""
+        limits, quota = function.limits, before
+        if limits.user_rate is not None:
+            who = f"{caller.email or caller.name}, of {function.id},"
+            quota = _least(quota, self._take(f"user of {function.id}", caller.id, limits.user_rate, who))
+        if limits.rate is not None:
+            quota = _least(quota, self._take("function", function.id, limits.rate, function.id))
+        return quota
 
-        Raises RateLimited, with the time after which the call would have passed.
-        """
-        now = self._clock()
-        step_s = rate.period_s / rate.count
-        until = max(now, self._spread_until.get(key, now))
-        wait_s = until + step_s - now - rate.period_s
-        if wait_s > 1e-9:
+    def _take(self, kind: str, id: str, rate: Rate, who: str) -> Quota:
+        if self._windows is None:
+            from fnsync.chat.windows import Windows  # start time, for servers without limits
+
+            self._windows = Windows()
+        quota = self._windows.take(f"{kind}\n{id}", rate)
+        if not quota.taken:
             raise RateLimited(
-                f"{who or key} has {rate.count} calls in {format_duration(rate.period_s)}, and has had them",
-                retry_after_s=wait_s,
+                f"{who} has {rate.count} calls in {format_duration(rate.period_s)}, and has had them",
+                retry_after_s=max(0.0, quota.reset_at - time.time()),
+                quota=quota,
             )
-        self._spread_until[key] = until + step_s
-        if len(self._spread_until) > self._many:
-            self._spread_until = {key: until for key, until in self._spread_until.items() if until > now}
-            # Twice what is left, so that the looks at all of them stay few.
-            self._many = max(MANY_KEYS, 2 * len(self._spread_until))
+        return quota
 
-    def keep(self, keys: Container[str]) -> None:
-        """Forget all others."""
-        self._spread_until = {key: until for key, until in self._spread_until.items() if key in keys}
+
+def _least(one: Quota | None, other: Quota) -> Quota:
+    return other if one is None or other.remaining < one.remaining else one

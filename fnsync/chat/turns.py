@@ -18,7 +18,7 @@ import msgspec
 from fnsync.chat import context as contexts
 from fnsync.chat.listening import TurnListener
 from fnsync.chat.requests import ChatRequest
-from fnsync.model import FunctionId, LiveFunction, User
+from fnsync.model import FunctionId, LiveFunction, Quota, User
 from fnsync.registry import World
 from fnsync.runtime.call import Invocation
 from fnsync.runtime.executor import CallContext, Executor
@@ -51,6 +51,8 @@ class Turn:
     called_as: str | None = None
     #: How many calls of functions this request is inside of.
     depth: int = 0
+    #: How it stands with the rate limits that hold for this request, if any do.
+    quota: Quota | None = None
     #: `__metadata__` as JSON; made when first asked for.
     _metadata: msgspec.Raw | None = None
 

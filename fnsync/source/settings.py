@@ -32,7 +32,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "required",
     ),
     "access": ("users", "roles"),
-    "limits": ("timeout", "memory", "concurrency", "workers", "idle", "rate"),
+    "limits": ("timeout", "memory", "concurrency", "workers", "idle", "rate", "user_rate"),
     "permissions": ("network", "write", "env"),
 }
 
@@ -77,6 +77,7 @@ def _settings(value: Value) -> Settings:
             workers=limits.get("workers", _count, None),
             idle_s=limits.get("idle", _duration, None),
             rate=limits.get("rate", _rate, None),
+            user_rate=limits.get("user_rate", _rate, None),
         ),
         permissions=Permissions(
             network=permissions.get("network", _boolean, True),
