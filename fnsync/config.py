@@ -244,6 +244,14 @@ class SourceConfig(Section):
     verify: SourceVerify = SourceVerify()
 
 
+class AccessConfig(Section):
+    """Who may use something; admins always may."""
+
+    #: E-mail addresses.
+    users: Many[Email] = ()
+    roles: Many[Literal["admin", "user"]] = ()
+
+
 class UpstreamConfig(Section):
     """A provider whose models pass through."""
 
@@ -256,6 +264,8 @@ class UpstreamConfig(Section):
     #: Globs over the provider's own ids; None: all are allowed.
     allow: Many[Text] | None = None
     deny: Many[Text] = ()
+    #: Who may use its models; None: everyone who may call.
+    access: AccessConfig | None = None
     #: How long an answer may take to begin, and each pause in it.
     timeout: Interval = 300.0
     #: After how long the list of models is fetched anew.

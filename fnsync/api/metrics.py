@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fnsync.api.tally import BUCKETS_S, Durations, Tally
+from fnsync.api.tally import Tally
+from fnsync.durations import BUCKETS_S, Durations
 
 if TYPE_CHECKING:
     from fnsync.service import Service
@@ -43,6 +44,7 @@ class _Collector(Collector):
         if self._by_function:
             yield self._calls()
             yield from self._functions()
+            yield from self._upstreams()
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -81,6 +83,20 @@ class _Collector(Collector):
             waiting.add_metric((id,), health.waiting)
             crashes.add_metric((id,), health.crashes)
         yield from (workers, running, waiting, crashes)
+
+    def _upstreams(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "fnsync_upstream_requests", "Completions by upstream and status.", labels=("upstream", "status")
+        )
+        durations = HistogramMetricFamily(
+            "fnsync_upstream_duration_seconds", "Completions by upstream.", labels=("upstream",)
+        )
+        for name, tally in self._service.upstreams.tallies().items():
+            for status, count in dict(tally.answers).items():
+                requests.add_metric((name, str(status)), count)
+            took = tally.durations
+            durations.add_metric((name,), buckets=_buckets(took), sum_value=took.total_s)
+        yield from (requests, durations)
 
     def _loads(self) -> Iterator[Metric]:
         tally = self._service.reconciler.tally

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from fnsync.api.exchange import Exchange
+from fnsync.api.forms import Form, read_query
 from fnsync.api.routes import Answer, Route, prefixed
 from fnsync.chat.models import Models
-from fnsync.errors import Unavailable, UnknownModel
+from fnsync.errors import Invalid, Unavailable, UnknownModel
 
 if TYPE_CHECKING:
     from fnsync.service import Service
 
 
+#: What an entry has that comes of other functions.
+ATTACHED_KEYS = ("actions", "filters", "tags")
 OPENAI_KEYS = ("id", "name", "object", "created", "owned_by")
+
+
+class RefreshQuery(Form):
+    refresh: bool = Field(False, description="Ask the upstreams and the manifolds again first")
 
 
 class ModelEntries(BaseModel):
@@ -63,6 +70,17 @@ class ModelEndpoints:
                 "caller",
                 "List the models that the caller may use",
                 "Chat",
+                query=RefreshQuery,
+                answers={200: Answer(ModelEntries)},
+                errors=(Invalid,),
+            ),
+            Route(
+                "GET",
+                prefixed("/models/base"),
+                self.base,
+                "admin",
+                "List all models, without the actions and filters that go with them",
+                "Chat",
                 answers={200: Answer(ModelEntries)},
             ),
         ]
@@ -72,7 +90,14 @@ class ModelEndpoints:
         await exchange.json(200, {"object": "list", "data": [_openai_entry(entry) for entry in entries]})
 
     async def list(self, exchange: Exchange) -> None:
-        await exchange.json(200, {"data": await self._models.entries(self._service.registry.world, exchange.caller)})
+        anew = read_query(exchange, RefreshQuery).refresh
+        entries = await self._models.entries(self._service.registry.world, exchange.caller, anew=anew)
+        await exchange.json(200, {"data": entries})
+
+    async def base(self, exchange: Exchange) -> None:
+        entries = await self._models.entries(self._service.registry.world, exchange.caller)
+        bare = [{key: value for key, value in entry.items() if key not in ATTACHED_KEYS} for entry in entries]
+        await exchange.json(200, {"data": bare})
 
     async def one(self, exchange: Exchange) -> None:
         model: str = exchange.scope["path_params"]["id"]

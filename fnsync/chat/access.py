@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnsync.model import Settings, User
+from fnsync.model import Access, Settings, User
 
 
 def may_use(settings: Settings, user: User) -> bool:
@@ -11,11 +11,15 @@ def may_use(settings: Settings, user: User) -> bool:
     Admins always may. What is somebody's own is for nobody else, unless it is global. Of the rest, everyone may
     where `access` is not set, else those that it names.
     """
-    access = settings.access
     if user.is_admin or settings.owner == user.id:
         return True
     if settings.owner is not None and not settings.is_global:
         return False
-    if access is None:
+    return is_named(settings.access, user)
+
+
+def is_named(access: Access | None, user: User) -> bool:
+    """Whether `access` lets the user in; admins always are."""
+    if access is None or user.is_admin or user.role in access.roles:
         return True
-    return user.role in access.roles or user.email.lower() in {email.lower() for email in access.users}
+    return user.email.lower() in {email.lower() for email in access.users}

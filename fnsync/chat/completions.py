@@ -113,9 +113,9 @@ class Completions:
         try:
             function, sub = self._models.resolve(world, model, turn.caller)
         except UnknownModel as exc:
-            found = await self._upstreams.find(model)
+            found = await self._upstreams.find(model, turn.caller)
             if found is None:
-                failing = ", ".join(self._upstreams.failing())
+                failing = ", ".join(self._upstreams.failing(turn.caller))
                 hint = f"it may be a model of what cannot be asked now: {failing}" if failing else exc.hint
                 raise UnknownModel(exc.message, hint=hint) from exc
             turn.model = lambda: self._models.described_base(world, found)

@@ -30,6 +30,8 @@ from fnsync.runtime.executor import Executor
 FRESH_S = 60.0
 #: How long a listing that failed, or that lacked a model asked for, is believed.
 BELIEVED_S = 2.0
+#: How long a listing counts as new where a client wants a new one.
+ANEW_S = 1.0
 #: How long `pipes` may take.
 LISTING_LIMIT_S = 5.0
 #: How long a client that lists models waits for manifolds that were never listed before.
@@ -89,16 +91,18 @@ class Models:
             raise listing.error
         raise unknown(f"{function.id}.{sub}")
 
-    async def entries(self, world: World, caller: User) -> list[Entry]:
+    async def entries(self, world: World, caller: User, *, anew: bool = False) -> list[Entry]:
         """Return the entries of all models the caller may use, by function id, then in the manifold's own order;
-        behind them the base models.
+        behind them the base models. `anew`: manifolds and upstreams are asked again first, if they answer in time.
 
         A manifold or an upstream that fails, or takes too long at first, is left out and logged.
         """
         view = self._of(world)
         usable = [function for function in view.pipes if may_use(function.settings, caller)]
         manifolds = [function for function in usable if function.manifest.manifold]
-        listings, base = await asyncio.gather(self._manifolds.for_list(manifolds), self._upstreams.models())
+        listings, base = await asyncio.gather(
+            self._manifolds.for_list(manifolds, anew=anew), self._upstreams.models(caller, anew=anew)
+        )
         found: list[Entry] = []
         for function in usable:
             if not function.manifest.manifold:
@@ -107,14 +111,16 @@ class Models:
             listing = listings.get(function.id)
             found += [view.sub(function, sub, listing.names) for sub in listing.names] if listing else ()
         taken = {entry["id"] for entry in found}
-        return found + [view.base(one) for id, one in base.items() if id not in taken]
+        found += [view.base(one) for id, one in base.items() if id not in taken]
+        hidden = view.hidden(caller)
+        return [_without(entry, hidden) for entry in found] if hidden else found
 
     async def entry(self, world: World, model: str, caller: User) -> Entry:
         """Return one model's entry. Raises UnknownModel."""
         try:
             function, sub = self.resolve(world, model, caller)
         except UnknownModel:
-            found = await self._upstreams.find(model)
+            found = await self._upstreams.find(model, caller)
             if found is None:
                 raise
             return self._of(world).base(found)
@@ -180,6 +186,11 @@ class _View:
         #: Manifold -> the names that its entries were made from, and the entries by sub id.
         self._subs: dict[str, tuple[Mapping[str, str], dict[str, Entry]]] = {}
 
+    def hidden(self, caller: User) -> frozenset[str]:
+        """The actions and filters that the caller may not use."""
+        attached = (*self._actions.functions, *self._filters.functions)
+        return frozenset(function.id for function in attached if not may_use(function.settings, caller))
+
     def single(self, function: LiveFunction) -> Entry:
         entry = self._singles.get(function.id)
         if entry is None:
@@ -232,19 +243,28 @@ class _View:
         }
 
 
+def _without(entry: Entry, hidden: frozenset[str]) -> Entry:
+    """The entry without the actions and filters that are hidden."""
+    return {
+        **entry,
+        "actions": [item for item in entry["actions"] if item["id"].partition(".")[0] not in hidden],
+        "filters": [item for item in entry["filters"] if item["id"] not in hidden],
+    }
+
+
 class _Attached:
     """Actions or filters: those of every model, and those whose settings name models."""
 
     def __init__(self, functions: list[LiveFunction], *, by_priority: bool = False) -> None:
         if by_priority:
             functions = sorted(functions, key=lambda function: (priority(function), function.id))
-        self._functions = [f for f in functions if f.settings.is_global or f.settings.models]
-        self._all_global = all(function.settings.is_global for function in self._functions)
+        self.functions = [f for f in functions if f.settings.is_global or f.settings.models]
+        self._all_global = all(function.settings.is_global for function in self.functions)
 
     def of(self, model: str) -> list[LiveFunction]:
         if self._all_global:
-            return self._functions
-        return [f for f in self._functions if concerns(f.settings, model)]
+            return self.functions
+        return [f for f in self.functions if concerns(f.settings, model)]
 
 
 def _action_items(function: LiveFunction) -> Iterator[Entry]:
@@ -326,15 +346,16 @@ class _Manifolds:
             return listing
         return await asyncio.shield(self._fetch(function, known))
 
-    async def for_list(self, functions: list[LiveFunction]) -> dict[str, Listing]:
-        """Return what is known of each, after waiting up to PATIENCE_S for those never listed."""
+    async def for_list(self, functions: list[LiveFunction], *, anew: bool = False) -> dict[str, Listing]:
+        """Return what is known of each, after waiting up to PATIENCE_S for those never listed, with `anew` for all."""
         first = []
         for function in functions:
             known = self._of(function)
             listing = known.listing
-            if listing is None or listing.age_s() > (BELIEVED_S if listing.error else FRESH_S):
+            fresh_s = ANEW_S if anew else BELIEVED_S if listing is not None and listing.error else FRESH_S
+            if listing is None or listing.age_s() > fresh_s:
                 task = self._fetch(function, known)
-                if listing is None:
+                if listing is None or anew:
                     first.append(task)
         if first:
             await asyncio.wait(first, timeout=PATIENCE_S)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
+from fnsync.chat.access import is_named
 from fnsync.chat.answers import Plain, Streamed
 from fnsync.chat.requests import ChatRequest, renamed
 from fnsync.config import UpstreamConfig
+from fnsync.durations import Durations
 from fnsync.errors import FnsyncError
+from fnsync.model import Access, User
 
 if TYPE_CHECKING:
     from fnsync.chat.providers import BaseModel, Provider
@@ -29,8 +33,12 @@ if TYPE_CHECKING:
 PATIENCE_S = 1.0
 #: How long a client that names a model waits for them.
 CALL_PATIENCE_S = 10.0
-#: How long a failure is believed.
+#: How long a failure is believed, and how long a list that lacks a model asked for.
 BELIEVED_S = 5.0
+#: How long a list counts as new where a client wants a new one.
+ANEW_S = 1.0
+#: The status that the tally gives a completion whose client left before there was an answer.
+CLIENT_LEFT = 499
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +56,32 @@ class Found:
     async def completion(self, request: ChatRequest) -> AsyncIterator[Plain | Streamed]:
         """The upstream's own answer. Raises UpstreamFailed, UpstreamTimeout."""
         body = request.body if self.id == self.model.id else renamed(request.body, self.model.id)
-        async with self.upstream.provider.completion(body, request.stream) as answer:
-            yield answer
+        with self.upstream.tally.timed() as status:
+            async with self.upstream.provider.completion(body, request.stream) as answer:
+                status.append(answer.status)
+                yield answer
+
+
+class UpstreamTally:
+    """What was asked of one upstream: completions by the status of their answers, and how long they took in all."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[int] = Counter()
+        self.durations = Durations()
+
+    @contextmanager
+    def timed(self) -> Iterator[list[int]]:
+        """Count what the block comes to. It puts the status into the list; without one, what it raises tells it."""
+        began = time.perf_counter()
+        status: list[int] = []
+        try:
+            yield status
+        except FnsyncError as exc:
+            status[:] = status or [exc.status]
+            raise
+        finally:
+            self.answers[status[0] if status else CLIENT_LEFT] += 1
+            self.durations.add(time.perf_counter() - began)
 
 
 class Upstream:
@@ -60,6 +92,9 @@ class Upstream:
         from fnsync.chat.providers import Provider  # start time, for servers without upstreams
 
         self.config = config
+        self.tally = UpstreamTally()
+        access = config.access
+        self._access = None if access is None else Access(access.users, access.roles)
         key = config.key.value(environ) if config.key is not None else None
         self.provider: Provider = Provider(config.name, config.kind, config.url, key, config.timeout)
         self.error: FnsyncError | None = None
@@ -74,6 +109,10 @@ class Upstream:
         """Id -> model, as far as the list can be used."""
         usable = self._listed_at is not None and time.monotonic() - self._listed_at < self.config.cache
         return self._models if usable else {}
+
+    def is_for(self, caller: User) -> bool:
+        """Whether the caller may use its models."""
+        return is_named(self._access, caller)
 
     def look(self, new_s: float | None = None) -> asyncio.Task[None] | None:
         """Have a list fetched if the last one is older than `new_s` (`refresh`); returns the fetching under way."""
@@ -126,31 +165,43 @@ class Upstream:
 
 
 class Upstreams:
-    """All upstreams, in the order of the configuration: of two models with one id, the first counts."""
+    """All upstreams, in the order of the configuration: of two models with one id, the first counts that the caller
+    may use."""
 
     def __init__(self, configs: Sequence[UpstreamConfig], environ: Mapping[str, str]) -> None:
         """Raises ConfigError when a variable with a key is not set."""
         self._all = tuple(Upstream(config, environ) for config in configs)
 
-    async def models(self) -> dict[str, Found]:
-        """Id -> model of all that can be listed; waits PATIENCE_S at most."""
-        listings = [(upstream, upstream.look()) for upstream in self._all]
-        await _wait((listing for upstream, listing in listings if not upstream.models), PATIENCE_S)
-        return self._known()
+    async def models(self, caller: User, *, anew: bool = False) -> dict[str, Found]:
+        """Id -> model of all that can be listed, and that the caller may use; waits PATIENCE_S at most. `anew`: the
+        upstreams are asked again first."""
+        theirs = self._of(caller)
+        listings = [(upstream, upstream.look(ANEW_S if anew else None)) for upstream in theirs]
+        await _wait((listing for upstream, listing in listings if anew or not upstream.models), PATIENCE_S)
+        known: dict[str, Found] = {}
+        for upstream in reversed(theirs):
+            known |= upstream.models
+        return known
 
-    async def find(self, model: str) -> Found | None:
-        """The base model with that id. What is in no list may have come since: then the upstreams are asked."""
-        for upstream in self._all:
+    async def find(self, model: str, caller: User) -> Found | None:
+        """The base model with that id, if the caller may use it. What is in no list may have come since: then the
+        upstreams are asked."""
+        theirs = self._of(caller)
+        for upstream in theirs:
             upstream.look()
-        known = self._known()
-        if model not in known:
-            await _wait((upstream.look(BELIEVED_S) for upstream in self._all), CALL_PATIENCE_S)
-            known = self._known()
-        return known.get(model)
+        found = _first(theirs, model)
+        if found is None:
+            await _wait((upstream.look(BELIEVED_S) for upstream in theirs), CALL_PATIENCE_S)
+            found = _first(theirs, model)
+        return found
 
-    def failing(self) -> list[str]:
-        """The names of those that cannot be asked."""
-        return [upstream.config.name for upstream in self._all if upstream.error is not None]
+    def failing(self, caller: User) -> list[str]:
+        """The names of those that cannot be asked, of those that the caller may use."""
+        return [upstream.config.name for upstream in self._of(caller) if upstream.error is not None]
+
+    def tallies(self) -> dict[str, UpstreamTally]:
+        """What was asked of each, by name."""
+        return {upstream.config.name: upstream.tally for upstream in self._all}
 
     def states(self) -> list[dict[str, Any]]:
         """How each stands."""
@@ -161,11 +212,12 @@ class Upstreams:
         for upstream in self._all:
             await upstream.close()
 
-    def _known(self) -> dict[str, Found]:
-        known: dict[str, Found] = {}
-        for upstream in reversed(self._all):
-            known |= upstream.models
-        return known
+    def _of(self, caller: User) -> list[Upstream]:
+        return [upstream for upstream in self._all if upstream.is_for(caller)]
+
+
+def _first(upstreams: Iterable[Upstream], model: str) -> Found | None:
+    return next((found for upstream in upstreams if (found := upstream.models.get(model)) is not None), None)
 
 
 async def _wait(listings: Iterable[asyncio.Task[None] | None], patience_s: float) -> None:
