@@ -25,8 +25,7 @@ def run(config: Config, environ: Mapping[str, str], work: Work[T], listeners: Li
 
 
 async def _run(config: Config, environ: Mapping[str, str], work: Work[T], listeners: Listeners) -> T:
-    # Much of this work needs no worker: what has not changed is not loaded.
-    service = Service(config, environ, listeners, warm=False)
+    service = Service(config, environ, listeners, serving=False)
     try:
         await service.start()
         return await work(service, await asyncio.to_thread(service.state.ensure_admin))

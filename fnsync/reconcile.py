@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from fnsync.changes import Listener, LiveChanges
 from fnsync.errors import FnsyncError, LoadFailed, RepositoryError, SourceError
 from fnsync.git.traces import Made
 from fnsync.indexing import HEAD_NOTE, IndexWriter
-from fnsync.model import FunctionId, FunctionRow, GoodRevision, Limits, LiveFunction, Problem, Revision, Unit
+from fnsync.model import FunctionId, FunctionRow, GoodRevision, Limits, LiveFunction, Problem, Revision, Unit, User
 from fnsync.periodic import every
 from fnsync.plan import (
     Standing,
@@ -71,6 +73,7 @@ class Reconciler:
         provenance: Provenance,
         policy: Policy,
         on_reload: Callable[[ReloadReport], None] | None = None,
+        listener: Listener | None = None,
     ) -> None:
         #: Set when all that was there at the start has been loaded, or has failed.
         self.ready = asyncio.Event()
@@ -86,6 +89,7 @@ class Reconciler:
         self._provenance = provenance
         self._policy = policy
         self._on_reload = on_reload
+        self._changes = LiveChanges(registry, listener)
         self._standings = Standings(policy.active)
         self._writer = IndexWriter(index, root, self._standings, provenance, policy.active)
         self._turn = asyncio.Lock()
@@ -111,6 +115,7 @@ class Reconciler:
         self._catalog.restore(units)
         changes = await asyncio.to_thread(self._catalog.refresh, None)
         self._restore(rows, goods)
+        self._changes.restored(goods.keys(), first=not rows and not goods)
         known = {row.id for row in rows} | goods.keys()
         loads = self._take(changes, self._catalog.ids() | changes.ids | known, outcome)
         self._first_look = asyncio.create_task(self._watch_head())
@@ -149,6 +154,7 @@ class Reconciler:
     async def _finish_start(self, loads: list[asyncio.Task[None]], outcome: Outcome) -> None:
         await asyncio.gather(*loads, return_exceptions=True)
         self.ready.set()
+        self._changes.ready()
         log.info(
             "functions_ready",
             functions=len(self._standings),
@@ -209,6 +215,10 @@ class Reconciler:
         self._writer.functions(ids)
         await self.flush()
 
+    def acting(self, ids: Collection[FunctionId], actor: User) -> AbstractContextManager[None]:
+        """For the time of an edit: what changes of these functions is told to be its author's doing."""
+        return self._changes.acting(ids, actor)
+
     def committed(self, made: Made) -> None:
         """The server has made a commit: what is told of its functions needs no look at git."""
         self._provenance.committed(made)
@@ -232,6 +242,7 @@ class Reconciler:
                 after = replace(function, settings=replace(function.settings, valves=valves[id]))
                 self._standings[id] = replace(standing, live=after)
                 self._registry.publish(self._registry.world.changed({id: after}))
+                self._changes.same({id: after})
                 await self._remember(after)
 
     def find(self, id: FunctionId) -> Unit | None:
@@ -295,6 +306,7 @@ class Reconciler:
         if step in (Step.LOAD, Step.APPLY) and before is not None and self._must_wait(before, unit):
             self._standings[id] = replace(standing, problem=before.problem)
             self._retries.plan(id)
+            self._changes.tell(id)
             return None
         if step is Step.LOAD:
             self._standings[id] = replace(standing, loading=True)
@@ -304,6 +316,7 @@ class Reconciler:
             return self._work(id, self._guarded(self._apply(standing, outcome), standing, outcome))
         self._retries.forget(id)
         self._standings[id] = replace(standing, problem=problem)
+        self._changes.tell(id)
         if problem is not None:
             outcome.failed.append((id, problem))
             log.warning("function_refused", function=id, problem=str(problem))
@@ -345,6 +358,8 @@ class Reconciler:
             self._executor.logs.forget(id)
         if gone:
             self._registry.publish(self._registry.world.changed({}, frozenset(gone)))
+        for id in sorted(gone):
+            self._changes.tell(id)
 
     # ---- work that takes time ----
 
@@ -422,6 +437,7 @@ class Reconciler:
             live = replace(live, commit=touch.commit, updated_at=touch.updated_at)
         self._standings[live.id] = Standing(standing.unit, standing.rivals, live)
         self._registry.publish(self._registry.world.changed({live.id: live}))
+        self._changes.tell(live.id)
         self._executor.retire(live.id, keep=live.revision)
         self._retries.forget(live.id)
         self._writer.functions([live.id])
@@ -431,6 +447,7 @@ class Reconciler:
         known = self._retries.tries(id) > 0  # the same files failed before, and that was logged
         self.tally.failed += 1
         self._standings[id] = replace(standing, problem=problem)
+        self._changes.tell(id)  # of what its settings changed at once
         outcome.failed.append((id, problem))
         serves = standing.live.revision[:8] if standing.live is not None else None
         (log.debug if known else log.warning)("function_failed", function=id, problem=str(problem), serves=serves)

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import structlog
 
+from fnsync.chat.lifecycle import Lifecycle
 from fnsync.chat.unfiltered import Unfiltered
 from fnsync.chat.upstreams import Upstreams
 from fnsync.config import Config
@@ -76,9 +77,10 @@ class Service:
         environ: Mapping[str, str],
         listeners: Listeners = Listeners(),
         *,
-        warm: bool = True,
+        serving: bool = True,
     ) -> None:
-        """Without `warm`, what workers are forked from is started when the first one is needed."""
+        """Without `serving` it is here for one piece of work: its start and stop are told to no function, and what
+        workers are forked from is started when the first one is needed."""
         self.config = config
         self.environ = environ
         self.started_at = time.time()
@@ -106,11 +108,12 @@ class Service:
             environments,
             self.snapshots.folder,
             environ,
-            ExecutorOptions(data / "scratch", config.runtime.idle_workers, warm),
+            ExecutorOptions(data / "scratch", config.runtime.idle_workers, serving),
             self.vault.decrypt,
         )
         self.executor.logs.on_line = listeners.line
         self.vault.check()
+        self.lifecycle = Lifecycle(self.executor, self.registry, self.version, self._added_at, serving=serving)
         self.unfiltered = Unfiltered()
         self.upstreams = Upstreams(config.upstreams, environ)
         self._on_reload = listeners.reload
@@ -138,6 +141,7 @@ class Service:
             provenance=provenance,
             policy=policy,
             on_reload=self._on_reload,
+            listener=self.lifecycle,
         )
         self.archive = Archive(self.worktree, config.functions)
         writer = Writer(
@@ -153,7 +157,7 @@ class Service:
             target=Target(config.repository.remote, config.repository.branch, config.data / "proposals"),
             archive=self.archive,
         )
-        self.user_valves = UserValves(self.state, self.vault)
+        self.user_valves = UserValves(self.state, self.vault, on_set=self.lifecycle.user_valves_set)
         self.manager = Manager(
             writer,
             self.reconciler,
@@ -174,6 +178,10 @@ class Service:
         if self.editor is not None:
             tidy = partial(asyncio.to_thread, self.editor.tidy)
             self._periodic.append(asyncio.create_task(every(TIDY_S, tidy, "packing the repository")))
+
+    def _added_at(self, id: str) -> int | None:
+        account = self.state.account(id)
+        return account.created_at if account is not None else None
 
     def _owners(self) -> frozenset[str]:
         return self.state.ids_with_role("user") if self.config.auth.user_functions else frozenset()
@@ -232,6 +240,7 @@ class Service:
     async def close(self) -> None:
         """Stop everything, in the order in which parts need each other."""
         self.draining = True
+        self.lifecycle.stopping()
         for task in self._periodic:
             task.cancel()
         await asyncio.gather(*self._periodic, return_exceptions=True)
@@ -240,6 +249,8 @@ class Service:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
             await self.reconciler.close()
+        self.lifecycle.stopped()
+        await self.lifecycle.close()
         await self.executor.close()
         await self.upstreams.close()
         if self._lock is not None:

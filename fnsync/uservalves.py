@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,18 @@ class _Known:
 class UserValves:
     """One for each server, on the loop."""
 
-    def __init__(self, state: State, vault: Vault, most_kept_bytes: int = MOST_KEPT_BYTES) -> None:
+    def __init__(
+        self,
+        state: State,
+        vault: Vault,
+        most_kept_bytes: int = MOST_KEPT_BYTES,
+        on_set: Callable[[FunctionId, User], None] | None = None,
+    ) -> None:
+        """`on_set` is told what was set, on the loop."""
         self._state = state
         self._vault = vault
         self._known = _Known(most_kept_bytes)
+        self._on_set = on_set
         self._generation = -1
         self._asked_at = -FRESH_S
         #: What is encrypted is written before the next is, so that a renewal meets every value.
@@ -109,6 +117,8 @@ class UserValves:
         async with self._turn:
             await asyncio.to_thread(write)
             self._known.keep((user.id, function, owner), values)
+        if self._on_set is not None:
+            self._on_set(function, user)
 
     async def renew(self) -> tuple[int, list[StoredValves]]:
         """Encrypt those of all users with the newest key, all or none. Raises StoreError.

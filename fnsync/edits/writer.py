@@ -14,6 +14,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -188,14 +189,16 @@ class Writer:
 
     async def _in_turn(self, edit: Edit, tried: Draft, until: float) -> Written:
         """Write what was tried, drafted anew: other edits may have come before it. Raises Moved where that matters."""
-        async with self._turn:
-            if self._mode == "branch":
-                proposal = await asyncio.to_thread(self._push, tried, edit)
-                return Written(await self._rows(tried.ids), None, proposal)
-            draft, made = await asyncio.to_thread(self._write, tried, edit, until)
-            if made is not None:
-                self._reconciler.committed(_told_to_git(made, edit, draft))
-        await self._reconciler.settle(draft.after, draft.ids)
+        with ExitStack() as stack:
+            async with self._turn:
+                stack.enter_context(self._reconciler.acting(tried.ids, edit.author))
+                if self._mode == "branch":
+                    proposal = await asyncio.to_thread(self._push, tried, edit)
+                    return Written(await self._rows(tried.ids), None, proposal)
+                draft, made = await asyncio.to_thread(self._write, tried, edit, until)
+                if made is not None:
+                    self._reconciler.committed(_told_to_git(made, edit, draft))
+            await self._reconciler.settle(draft.after, draft.ids)
         rows = await self._rows(draft.ids)
         return Written(tuple(_of_edit(row, draft) for row in rows), made.commit if made else None)
 

@@ -45,6 +45,8 @@ class Signature:
         names = [p.name for p in parameters if p.kind in named]
         #: Reserved arguments among its parameters; `**kwargs` gets nothing, as in the peer.
         self.reserved = tuple(name for name in names if name in ABSENT)
+        self.names = frozenset(names)
+        self.open = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
         self.emitter = "__event_emitter__" in names
         self.event_call = "__event_call__" in names
 

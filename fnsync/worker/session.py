@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from fnsync.runtime import wire
-from fnsync.worker import arguments, embeds, loader, results, stages
+from fnsync.worker import arguments, embeds, lifecycle, loader, results, stages
 from fnsync.worker.calls import ActiveCall, Cancelled
 from fnsync.worker.channel import Channel
 from fnsync.worker.faults import Fault, Places
@@ -326,7 +326,9 @@ class Session:
         values |= self._talk(frame, handler, values)
         if frame.body:
             body = msgspec.json.decode(frame.body)
-            values["event" if frame.handler in ("stream", "event") else "body"] = body
+            if frame.handler == "event":
+                return values | lifecycle.values(self._signature(frame, handler), body, frame.context)
+            values["event" if frame.handler == "stream" else "body"] = body
             if frame.turn:
                 self._share_metadata(frame, body, values)
         return values
