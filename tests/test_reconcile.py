@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fnsync import indexing
+from fnsync.changes import LiveChange
 from fnsync.errors import StoreError
 from fnsync.git.worktree import WorkTree
-from fnsync.model import FunctionId, FunctionRow, Limits, Status
+from fnsync.model import FunctionId, FunctionRow, Limits, Status, User
 from fnsync.provenance import Provenance
 from fnsync.reconcile import Policy, Reconciler
 from fnsync.registry import Registry
@@ -42,6 +43,30 @@ def says(text: str) -> str:
     return f"class Pipe:\n    def pipe(self, body):\n        return {text!r}\n"
 
 
+class Heard:
+    """What was told of changes: function, and `created`, `changed` or `gone`; and how the start went."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.actors: list[str | None] = []
+
+    def restored(self) -> None:
+        self.told.append(("", "restored"))
+
+    def ready(self) -> None:
+        self.told.append(("", "ready"))
+
+    def changed(self, change: LiveChange) -> None:
+        what = "gone" if change.after is None else "changed" if change.known else "created"
+        self.told.append((change.id, what))
+        self.actors.append(change.actor.name if change.actor is not None else None)
+
+    def take(self) -> list[tuple[str, str]]:
+        """What was told since this was last asked."""
+        told, self.told = self.told, []
+        return told
+
+
 class Project:
     """A functions folder with everything below HTTP; one executor serves several reconcilers, as restarts would."""
 
@@ -51,6 +76,7 @@ class Project:
         self.root.mkdir(parents=True)
         self.data.mkdir()
         self.reports: list[ReloadReport] = []
+        self.heard = Heard()
         self.worktree: WorkTree | None = None
 
     async def start(self) -> None:
@@ -84,6 +110,7 @@ class Project:
             provenance=Provenance(self.worktree, self.root),
             policy=Policy(Limits(timeout_s=5), denied_imports=("ctypes",)),
             on_reload=self.reports.append,
+            listener=self.heard,
         )
         await self.reconciler.start()
         await self.reconciler.ready.wait()
@@ -644,5 +671,74 @@ def test_a_new_edit_starts_its_own_retries() -> None:
         waits[FunctionId("a")] = (6, waits[FunctionId("a")][1])
         await p.save("a.py", "raise RuntimeError('two')\n" + says("x"))
         assert p.reconciler._retries.tries(FunctionId("a")) == 1
+
+    with_project(story)
+
+
+# ---- who is told of what changes -------------------------------------------------------------------------
+
+
+def test_each_change_is_told_once_when_it_is_complete() -> None:
+    async def story(project: Project) -> None:
+        assert project.heard.take() == [("", "restored"), ("", "ready")]
+        await project.save("f.py", says("one"))
+        assert project.heard.take() == [("f", "created")]
+        # Code, what concerns no code, and the name go live in steps.
+        project.write("f.yaml", "active: false\nname: Other\nglobal: true\n")
+        project.write("f.py", says("two"))
+        await project.take("f.py", "f.yaml")
+        assert project.heard.take() == [("f", "changed")]
+        await project.take("f.py", "f.yaml")
+        await project.save("notes.txt", "nothing")
+        assert project.heard.take() == []
+
+        await project.save("f.py", "class Pipe:")
+        assert project.heard.take() == [], "what serves is what it was"
+        await project.save("f.yaml", "active: true\n")
+        assert project.heard.take() == [("f", "changed")], "settings hold whatever the source is like"
+        await project.save("broken.py", "class Pipe:")
+        (project.root / "broken.py").unlink()
+        await project.take("broken.py")
+        assert project.heard.take() == [], "it was never live"
+        (project.root / "f.py").unlink()
+        await project.take("f.py")
+        assert project.heard.take() == [("f", "gone")]
+
+    with_project(story)
+
+
+def test_a_start_tells_what_changed_meanwhile_but_nothing_where_all_is_new() -> None:
+    async def story(project: Project) -> None:
+        for name in ("same", "changed", "gone"):
+            await project.save(f"{name}.py", says("one"))
+        project.heard.take()
+        project.write("changed.py", says("two"))
+        project.write("new.py", says("one"))
+        (project.root / "gone.py").unlink()
+        await project.restart()
+        first, *told, last = project.heard.take()
+        assert (first, last) == (("", "restored"), ("", "ready"))
+        assert sorted(told) == [("changed", "changed"), ("gone", "gone"), ("new", "created")]
+
+        await project.restart(without_index=True)
+        assert project.heard.take() == [("", "restored"), ("", "ready")]
+        for record in (project.data / "live").iterdir():
+            record.unlink()
+        await project.restart(without_index=True)
+        assert project.heard.take() == [("", "restored"), ("", "ready")], "a first start finds nothing new"
+        await project.save("new.py", says("two"))
+        assert project.heard.take() == [("new", "changed")]
+
+    with_project(story)
+
+
+def test_what_is_done_for_somebody_is_told_to_be_theirs() -> None:
+    async def story(project: Project) -> None:
+        ada = User("7", "Ada", "ada@example.org", "admin")
+        with project.reconciler.acting([FunctionId("f")], ada):
+            await project.save("f.py", says("one"))
+            await project.save("other.py", says("one"))
+        await project.save("f.py", says("two"))
+        assert project.heard.actors == ["Ada", None, None]
 
     with_project(story)

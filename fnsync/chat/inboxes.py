@@ -18,7 +18,7 @@ from fnsync.runtime.executor import Executor
 from fnsync.runtime.logs import LogLine
 
 #: Events that wait for one function; above that the newest are lost.
-MOST_WAITING = 1_000
+MOST_WAITING = 10_000
 #: How long to wait before each further try, in seconds.
 RETRY_S = (0.5, 5.0, 30.0)
 #: How long a stop waits for what is on its way, in seconds.
