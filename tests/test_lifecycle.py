@@ -23,7 +23,7 @@ from tests.conftest import Project, Server, wait_for
 from tests.recordings import Recall, differences
 from tests.workbench import Bench
 
-RECORDING = Path(__file__).parent / "data/wire/event-function.json"
+RECORDING = Path(__file__).parent / "data/lifecycle/event-function.json"
 PIPE = "class Pipe:\n    def pipe(self, body):\n        return 'said'\n"
 VALVED = """
 from pydantic import BaseModel

@@ -55,6 +55,7 @@ def error(text: str, code: str, **more: Any) -> dict[str, Any]:
 TYPE_NAMED = "a result of a type nobody can render: 500 that names the type, never an empty answer"
 REAL_STATUS = "an exception before the answer has begun: a real status, also for a stream"
 MID_STREAM = "an exception in mid-stream: an event with its message, then [DONE]"
+OPEN = "everyone who has a token may use a function, unless its settings say otherwise"
 UNKNOWN = "an unknown model is 404"
 NOT_SHOWN = "an action that is not shown to the user is 401"
 RENDERABLE = "give str, bytes, dict, a pydantic model, a generator of these, or a StreamingResponse"
@@ -201,9 +202,13 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
         1: Ours(REAL_STATUS, 500, raised("RuntimeError: async no")),
     },
     "models-plain-pipe": {
-        2: Skipped("there are no presets, so there is no list without them"),
-        3: Skipped("there are no presets, so there is no list without them"),
-        4: Ours("everyone who has a token may use a function, unless its settings say otherwise", json=ANY),
+        3: Ours("who may not is 401", 401, ANY),
+        4: Ours(OPEN, json=ANY),
+    },
+    "access-user-pipe": {
+        0: Ours(OPEN, json=ANY),
+        2: Ours(OPEN, json=completion("you said: hello")),
+        3: Ours(OPEN, sse=[chunk("you said: hello"), STOP, DONE]),
     },
     "models-manifold": {
         4: Ours(UNKNOWN, 404, no_model_of("mani_list")),
