@@ -349,6 +349,19 @@ def display_name(id: FunctionId, frontmatter: Frontmatter, settings: Settings) -
 
 
 @dataclass(frozen=True, slots=True)
+class PipelineFacts:
+    """What a Pipelines class says of itself, once its instance is made."""
+
+    #: `pipe`, `manifold` or `filter`; a pipeline of another type is listed, but not called.
+    type: str = "pipe"
+    #: What it calls itself; None: nothing else than the function's id.
+    id: str | None = None
+    #: Of a filter, what its constructor gives: ids of models, `*` for all. None: its valves have no such field.
+    targets: tuple[str, ...] | None = None
+    priority: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What loading a revision revealed. A property of the revision, kept beside its snapshot."""
 
@@ -356,7 +369,7 @@ class Manifest:
     #: The instance's `name` attribute: the prefix of a manifold's model names.
     name: str | None = None
     handlers: tuple[Handler, ...] = ()
-    #: Whether the pipe has `pipes`, and so is a manifold.
+    #: Whether the pipe has `pipes`, or the pipeline is of that type, and so is a manifold.
     manifold: bool = False
     #: JSON schemas; None: no such class.
     valves_schema: Mapping[str, Any] | None = None
@@ -366,6 +379,8 @@ class Manifest:
     icon: str | None = None
     #: An action's `actions` list.
     actions: tuple[Mapping[str, Any], ...] = ()
+    #: Of kind `pipeline`.
+    pipeline: PipelineFacts | None = None
 
     @property
     def told(self) -> bool:

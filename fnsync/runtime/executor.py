@@ -286,13 +286,17 @@ class Executor:
         model: wire.ValvesModel,
         values: Mapping[str, Any],
         sealed: Collection[str] = (),
+        *,
+        whole: bool = False,
     ) -> wire.Checked:
         """Hold values against the function's own class; return what to store: JSON values of the fields that were set,
-        in the order of the class. Null means: not set. What is told of values that are `sealed` does not tell them. The
-        function need not be live, nor its stored valves fit. Raises InvalidValves, NotFound without such a class, and
-        what `load` raises, but not for valves."""
+        in the order of the class; with `whole` also what all fields are then. Null means: not set. What is told of
+        values that are `sealed` does not tell them. The function need not be live, nor its stored valves fit. Raises
+        InvalidValves, NotFound without such a class, and what `load` raises, but not for valves."""
         valves.check_sendable(values)
-        reply = await self._ask(function, lambda id: wire.Check(id, model, dict(values), sorted(sealed)), CHECK_S)
+        reply = await self._ask(
+            function, lambda id: wire.Check(id, model, dict(values), sorted(sealed), whole), CHECK_S
+        )
         return valves.checked_of(function.id, model, reply)
 
     async def _ask(self, function: LiveFunction, question: Question, patience_s: float) -> wire.Reply:
@@ -341,6 +345,11 @@ class Executor:
             pool.take_limits(limits)
             self._spawn(pool.put_back())
             raise
+
+    async def renew(self, function: LiveFunction) -> None:
+        """Have the function's calls answered by a worker that is started now; a function without workers starts one at
+        its next call anyway. Raises as `load` does; the old workers then stay."""
+        await self.pool(function).renew()
 
     def limit(self, function: LiveFunction) -> None:
         """Apply changed limits alone; nothing of them concerns a worker that runs."""

@@ -252,7 +252,7 @@ class Pool:
             if replace(self.spec, valves=spec.valves) == spec:
                 await self._configure_one(worker, self.spec)
                 break
-            worker.kill("its settings changed while it was loading")
+            worker.end("its settings changed while it was loading")
         self.workers.append(worker)
         return worker
 
@@ -336,7 +336,15 @@ class Pool:
             return
         for worker in self.workers:
             if worker.alive and not worker.calls and now - max(worker.idle_since, self.touched_at) > idle_s:
-                worker.kill("idle")
+                worker.end("idle")
+
+    async def renew(self) -> None:
+        """Replace the workers by one that is started anew. Raises what loading raises; the old ones then stay."""
+        old = list(self.workers)
+        if old:
+            await self.start_worker()
+            for worker in old:
+                worker.retire()
 
     def dismiss(self) -> None:
         """Take no new calls in any worker; each ends with its last call."""
@@ -361,7 +369,7 @@ class Pool:
             turn.cancel()
         workers = list(self.workers)
         for worker in workers:
-            worker.kill("the server is stopping")
+            worker.end("the server is stopping")
         await asyncio.gather(*(worker.ended() for worker in workers))
 
 

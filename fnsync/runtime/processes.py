@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 import structlog
 
 from fnsync.errors import LoadFailed, TimeLimit, ValvesUnfit, WorkerDied
-from fnsync.model import Handler, Kind, Manifest, Misfit, Problem
+from fnsync.model import Handler, Kind, Manifest, Misfit, PipelineFacts, Problem
 from fnsync.periodic import every
 from fnsync.runtime import monitor, valves, wire
 from fnsync.runtime.call import MEMORY_REASON
@@ -38,6 +39,8 @@ ZYGOTE_IDLE_S = 60.0
 #: Address space a worker may have beyond its zygote's: so many times its memory limit, and so much more. Only a
 #: backstop, since libraries reserve much and touch little.
 ADDRESS_SPACE_FACTOR, ADDRESS_SPACE_BYTES = 4, 4 * 1024**3
+#: The longest type and id that a pipeline may call itself, and how many models one may be for.
+MOST_CHARACTERS, MOST_TARGETS = 200, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +93,29 @@ class Processes:
     # ---- starting ----
 
     async def start_worker(self, pool: Pool, spec: WorkerSpec) -> Worker:
-        """Fork a worker that is ready for calls. Raises LoadFailed (ValvesUnfit where only the valves are in the way;
-        the pool knows the manifest then), TimeLimit, WorkerDied, EnvironmentFailed."""
-        worker, misfits = await self.load_worker(pool, spec)
+        """Fork a worker that is ready for calls; a pipeline has started up. Raises LoadFailed (ValvesUnfit where only
+        the valves are in the way; the pool knows the manifest then), TimeLimit, WorkerDied, EnvironmentFailed."""
+        worker, misfits = await self.load_worker(pool, spec, start=True)
         if misfits:
             worker.kill("its valves do not fit")
             raise ValvesUnfit(spec.function, valves.problem_of(misfits), misfits, pool.manifest)
+        manifest = pool.manifest
+        worker.shuts_down = manifest is not None and bool(manifest.pipeline and manifest.handler("on_shutdown"))
         return worker
 
-    async def load_worker(self, pool: Pool, spec: WorkerSpec) -> tuple[Worker, tuple[Misfit, ...]]:
+    async def load_worker(
+        self, pool: Pool, spec: WorkerSpec, *, start: bool = False
+    ) -> tuple[Worker, tuple[Misfit, ...]]:
         """Fork a worker and have it load the revision; with misfits among its valves it is not to be called. Raises
         LoadFailed, TimeLimit, WorkerDied, EnvironmentFailed."""
         environment = await self.environments.ensure(spec.requirements, spec.requires_python, spec.inferred)
         zygote = self.zygotes.get(environment.name)
         try:
-            return await self._fork_and_load(pool, spec, environment)
+            return await self._fork_and_load(pool, spec, environment, start)
         except WorkerDied:
             if zygote is None or zygote.alive:
                 raise
-        return await self._fork_and_load(pool, spec, environment)  # its zygote had gone, and it with it
+        return await self._fork_and_load(pool, spec, environment, start)  # its zygote had gone, and it with it
 
     def _zygote(self, environment: Environment) -> Zygote:
         """The environment's zygote, started anew if it is gone."""
@@ -120,14 +127,14 @@ class Processes:
         return zygote
 
     async def _fork_and_load(
-        self, pool: Pool, spec: WorkerSpec, environment: Environment
+        self, pool: Pool, spec: WorkerSpec, environment: Environment, start: bool
     ) -> tuple[Worker, tuple[Misfit, ...]]:
         limit_s = max(LOAD_S, pool.limits.timeout_s)
         worker = await self._fork(pool, spec, environment)
         try:
             async with asyncio.timeout(limit_s):
                 await worker.hello
-                misfits = await self._describe(pool, spec, worker)
+                misfits = await self._describe(pool, spec, worker, start)
         except TimeoutError:
             worker.kill("loading took too long")
             raise TimeLimit(f"{spec.function} did not load within {limit_s:g} s") from None
@@ -186,7 +193,7 @@ class Processes:
         await worker.attach(ours, output)
         return worker
 
-    async def _describe(self, pool: Pool, spec: WorkerSpec, worker: Worker) -> tuple[Misfit, ...]:
+    async def _describe(self, pool: Pool, spec: WorkerSpec, worker: Worker, start: bool) -> tuple[Misfit, ...]:
         """Have the worker load, and return which valves do not fit; what the revision is, is asked only the first time:
         schemas cost it memory."""
         request = Request(self._next_id(), worker)
@@ -202,6 +209,7 @@ class Processes:
                 pool.limits.concurrency,
                 pool.manifest is None,
                 sorted(spec.sealed),
+                start,
             )
         )
         try:
@@ -246,7 +254,7 @@ class Processes:
         surplus = len(idle) - most
         if surplus > 0:
             for worker in sorted(idle, key=lambda worker: worker.idle_since)[:surplus]:
-                worker.kill("idle")
+                worker.end("idle")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -300,7 +308,18 @@ def manifest_of(description: wire.Description | None) -> Manifest:
         file_handler=description.file_handler,
         icon=description.icon,
         actions=tuple(description.actions),
+        pipeline=_facts_of(description),
     )
+
+
+def _facts_of(description: wire.Description) -> PipelineFacts | None:
+    told = description.pipeline
+    if description.kind != Kind.PIPELINE or told is None:
+        return None
+    if len(told.type) > MOST_CHARACTERS or len(told.targets or ()) > MOST_TARGETS or not math.isfinite(told.priority):
+        raise ValueError("its type, its targets or its priority are none")
+    id = told.id if told.id and len(told.id) <= MOST_CHARACTERS and told.id.isprintable() else None
+    return PipelineFacts(told.type, id, None if told.targets is None else tuple(told.targets), told.priority)
 
 
 def _empty(folder: Path) -> None:

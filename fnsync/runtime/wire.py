@@ -24,6 +24,8 @@ EMITTED = b"\x1e"
 TOLD_BYTES = 4 * 1024 * 1024
 #: How long the methods that give a class's options may take together, in seconds.
 OPTIONS_S = 5.0
+#: How long a pipeline's `on_shutdown` may take, in seconds.
+SHUTDOWN_S = 5.0
 #: Which of a function's two classes is meant.
 ValvesModel = Literal["valves", "user_valves"]
 #: Raised whenever a frame changes; worker and server must agree.
@@ -102,10 +104,13 @@ class Describe(Frame, frozen=True, array_like=True, tag=10):
     describe: bool
     #: Names of values that are stored encrypted, or taken from the server's environment.
     sealed: list[str] = []
+    #: Whether to run a pipeline's `on_startup` then; if it fails, the load has failed.
+    start: bool = False
 
 
 class Configure(Frame, frozen=True, array_like=True, tag=11):
-    """Set the stored valve values; answered with Reply (`none`) or Failure, which leaves the old ones."""
+    """Set the stored valve values; answered with Reply (`none`) or Failure, which leaves the old ones. A pipeline's
+    `on_valves_updated` has run by then."""
 
     id: int
     valves: dict[str, Any]
@@ -178,6 +183,14 @@ class Check(Frame, frozen=True, array_like=True, tag=16):
     values: dict[str, Any]
     #: As in Describe.
     sealed: list[str] = []
+    #: Whether to tell all fields, too.
+    whole: bool = False
+
+
+class Stop(Frame, frozen=True, array_like=True, tag=30):
+    """Run a pipeline's `on_shutdown`; answered with Reply (`none`), after which the worker can be killed."""
+
+    id: int
 
 
 # ---- worker -> server ------------------------------------------------------------------------------------
@@ -317,6 +330,8 @@ class Checked(msgspec.Struct, frozen=True):
     names: dict[str, list[str]] = {}
     #: The names of fields whose types say that they are secret.
     secret: list[str] = []
+    #: All fields as they are with the values, if they fit and it was asked for.
+    whole: dict[str, Any] = {}
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -341,6 +356,17 @@ class Description(msgspec.Struct, frozen=True):
     file_handler: bool
     icon: str | None
     actions: list[dict[str, Any]]
+    #: Of kind `pipeline`.
+    pipeline: DescribedPipeline | None = None
+
+
+class DescribedPipeline(msgspec.Struct, frozen=True):
+    """What an instance of a Pipelines class says of itself; as in fnsync.model."""
+
+    type: str
+    id: str | None
+    targets: list[str] | None
+    priority: float
 
 
 class DescribedHandler(msgspec.Struct, frozen=True):
@@ -354,7 +380,7 @@ class DescribedHandler(msgspec.Struct, frozen=True):
 
 ToZygote = Fork
 FromZygote = ZygoteReady | Forked | Exited
-ToWorker = Describe | Configure | Call | Cancel | Credit | Answer | Check | Options
+ToWorker = Describe | Configure | Call | Cancel | Credit | Answer | Check | Options | Stop
 FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Event | Ask | Lines
 
 #: The bytes of a value within a frame. Raises OverflowError, UnicodeEncodeError, TypeError, RecursionError.

@@ -41,6 +41,23 @@ class CallSink(Protocol):
     def on_lost(self, worker: Worker) -> None: ...
 
 
+class Farewell:
+    """Takes what a worker says when it has run what it has for its end."""
+
+    #: No call's.
+    id = 0
+
+    def __init__(self, worker: Worker, reason: str) -> None:
+        self._worker = worker
+        self._reason = reason
+
+    def on_frame(self, frame: wire.FromWorker) -> None:
+        self._worker.kill(self._reason)
+
+    def on_lost(self, worker: Worker) -> None:
+        """It was killed, or died of it."""
+
+
 class Worker(asyncio.Protocol):
     """Frames in and out, who is being served, and how the process ended."""
 
@@ -61,6 +78,8 @@ class Worker(asyncio.Protocol):
         self.alive = False
         #: Takes no new calls any more; ends when its calls are done.
         self.retired = False
+        #: Whether it has something to run before its end.
+        self.shuts_down = False
         #: Why this server killed it; None: it was not us.
         self.killed_for: str | None = None
         #: Whether its end counts as a crash of the function.
@@ -120,6 +139,19 @@ class Worker(asyncio.Protocol):
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(0))
+
+    def end(self, reason: str) -> None:
+        """Kill it, once it has run what it has for its end. It takes no new calls."""
+        if not (self.shuts_down and self.alive):
+            self.kill(reason)
+            return
+        if Farewell.id not in self.calls:
+            self.retired = True
+            self.killed_for, self.blamed = reason, False
+            self.add_call(Farewell(self, reason))
+            self.send(wire.Stop(Farewell.id))
+            # A little longer than the worker itself waits.
+            asyncio.get_running_loop().call_later(wire.SHUTDOWN_S + STATUS_S, self.kill, reason)
 
     def on_exit(self, status: int) -> None:
         """The zygote reports the end."""
@@ -220,8 +252,10 @@ class Worker(asyncio.Protocol):
 
     def _kill_if_done(self) -> None:
         if self.calls.keys() <= self._given_up:
-            stuck = "the worker did not let go of a call that was over its time limit"
-            self.kill(stuck if self.calls else "it was replaced")
+            if self.calls:
+                self.kill("the worker did not let go of a call that was over its time limit")
+            else:
+                self.end("it was replaced")
 
     # ---- the end ----
 

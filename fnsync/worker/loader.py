@@ -12,6 +12,7 @@ from typing import Any
 from fnsync.runtime import wire
 from fnsync.worker import valves
 from fnsync.worker.faults import Fault
+from fnsync.worker.pipelines import finder
 
 #: compile()'s flag for `from __future__ import annotations`.
 LAZY_ANNOTATIONS = annotations.compiler_flag
@@ -51,6 +52,13 @@ class Function:
         if kind == "pipeline" and valves.is_model(type(given)):
             self.valves_class = type(given)  # what Pipelines goes by, wherever the class stands
 
+    def described(self, found: wire.Description) -> wire.Description:
+        """What is told of the function, given what is told of every kind."""
+        return found
+
+    async def run_hook(self, name: str) -> None:
+        """Run what a pipeline has for the beginning and the end of its life; other kinds have nothing."""
+
     def handler(self, name: str) -> Any:
         """The attribute of that name. Raises Fault `no_handler`."""
         value = getattr(self.instance, name, None)
@@ -76,14 +84,17 @@ class Function:
         return cls if valves.is_model(cls) else None
 
     def checked(
-        self, model: wire.ValvesModel, values: Mapping[str, Any], sealed: Collection[str]
+        self, model: wire.ValvesModel, values: Mapping[str, Any], sealed: Collection[str], *, whole: bool = False
     ) -> wire.Checked | None:
-        """What to store of `values`; None: there is no such class. Raises Unfit."""
+        """What to store of `values`, and with `whole` what all fields are then; None: there is no such class. Raises
+        Unfit."""
         cls = self.model_class(model)
         if cls is None:
             return None
-        made = valves.checked(cls, values, self._given_valves if model == "valves" else {}, sealed)
-        return wire.Checked([], made, valves.names_of(cls), valves.secrets_of(cls))
+        given = self._given_valves if model == "valves" else {}
+        made = valves.checked(cls, values, given, sealed)
+        fields = valves.whole(cls, {**given, **valves.without_null(values)}, sealed) if whole else {}
+        return wire.Checked([], made, valves.names_of(cls), valves.secrets_of(cls), fields)
 
     def user_valves(self, stored: Mapping[str, Any], *, needed: bool) -> Any:
         """A UserValves object for one call; stored values that do not fit give the defaults.
@@ -115,8 +126,10 @@ def load(describe: wire.Describe) -> Function:
     entry = Path(describe.snapshot) / describe.entry
     module = new_module(describe.function, entry)
     _extend_path(entry)
+    source = entry.read_bytes()
+    finder.install(source)
     code = compile(
-        entry.read_bytes(),
+        source,
         str(entry),
         "exec",
         # Annotations stay text, as in the peer: names that exist only for type checkers are harmless (§1.7).
@@ -125,12 +138,20 @@ def load(describe: wire.Describe) -> Function:
     )
     exec(code, module.__dict__)  # noqa: S102  running the function is this process's purpose
     kind, make = find_class(module)
-    function = Function(describe.function, module, kind, make())
+    function = _class_for(kind)(describe.function, module, kind, make())
     try:
         function.configure(describe.valves, describe.sealed)
     except valves.Unfit as unfit:
         function.misfits = unfit.misfits
     return function
+
+
+def _class_for(kind: str) -> type[Function]:
+    if kind != "pipeline":
+        return Function
+    from fnsync.worker.pipelines.function import PipelineFunction  # memory of the workers that do without
+
+    return PipelineFunction
 
 
 def new_module(id: str, entry: Path) -> types.ModuleType:
@@ -174,7 +195,7 @@ def describe(function: Function) -> wire.Description:
     instance = function.instance
     handlers = [found for name in HANDLERS if (found := describe_handler(instance, name)) is not None]
     actions = getattr(instance, "actions", None)
-    return wire.Description(
+    told = wire.Description(
         kind=function.kind,
         name=_text(getattr(instance, "name", None)),
         handlers=handlers,
@@ -186,6 +207,7 @@ def describe(function: Function) -> wire.Description:
         icon=_text(getattr(instance, "icon_url", None)) or _text(getattr(instance, "icon", None)),
         actions=[item for item in actions if isinstance(item, dict)] if isinstance(actions, list) else [],
     )
+    return function.described(told)
 
 
 def describe_handler(instance: Any, name: str) -> wire.DescribedHandler | None:

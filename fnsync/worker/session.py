@@ -7,8 +7,9 @@ import contextvars
 import inspect
 import os
 import socket
+import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -27,6 +28,8 @@ from fnsync.worker.valves import Unfit
 
 #: Bodies above this are decoded off the loop, in bytes.
 LARGE_BODY_BYTES = 1024 * 1024
+#: How long `on_valves_updated` may take, in seconds.
+UPDATED_S = 20.0
 
 
 def serve(connection: socket.socket) -> None:
@@ -57,6 +60,9 @@ class Session:
         self._turns = stages.Turns()
         self._signatures: dict[str, arguments.Signature] = {}
         self._function: loader.Function | None = None
+        #: The stored valves that it was given last.
+        self._stored: Mapping[str, Any] = {}
+        self._beside: set[asyncio.Task[None]] = set()
         self._places = Places("/", {})
         self._streams: tuple[Stream, ...] = ()
         #: Whether this process is one that the function forked.
@@ -97,6 +103,8 @@ class Session:
                 self._check(frame)
             case wire.Options():
                 self._resolve_options(frame)
+            case wire.Stop():
+                self._keep(self._stop(frame.id))
             case wire.Answer():
                 self._speech.on_answer(frame)
 
@@ -109,15 +117,57 @@ class Session:
         try:
             function = self._function = loader.load(frame)
             description = loader.describe(function) if frame.describe else None
-            self._channel.post(_told(frame.id, wire.Loaded(list(function.misfits), description)))
+            loaded = _told(frame.id, wire.Loaded(list(function.misfits), description))
         except BaseException as exc:  # whatever a source raises, SystemExit too, is its author's to see
             self._channel.post(self._places.failure(frame.id, "load", exc))
+            return
+        self._stored = frame.valves
+        if frame.start and function.kind == "pipeline" and not function.misfits:
+            self._keep(self._start(function, loaded))
+        else:
+            self._channel.post(loaded)
+
+    async def _start(self, function: loader.Function, loaded: wire.Reply) -> None:
+        try:
+            await function.run_hook("on_startup")
+        except BaseException as exc:
+            self._channel.post(self._places.failure(loaded.id, "load", exc))
+        else:
+            self._channel.post(loaded)
+
+    async def _stop(self, id: int) -> None:
+        if self._function is not None:
+            await self._run_hook(self._function, "on_shutdown", wire.SHUTDOWN_S)
+        self._output.flush()
+        self._channel.post_now(wire.Reply(id, "none"))
+
+    async def _run_hook(self, function: loader.Function, name: str, limit_s: float) -> None:
+        """Run a hook whose failure changes nothing but the function's log."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await function.run_hook(name)
+        except TimeoutError:
+            print(f"{name} did not end within {limit_s:g} s", file=sys.stderr)
+        except BaseException as exc:
+            failure = self._places.failure(0, "raised", exc)
+            place = f" ({failure.path}:{failure.line})" if failure.path else ""
+            print(f"{name} raised {failure.exception}: {failure.message}{place}", file=sys.stderr)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work beside the calls."""
+        task = self._loop.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     def _configure(self, frame: wire.Configure) -> None:
         self._threads.most = max(self._threads.most, frame.threads)
 
         def configure(function: loader.Function) -> wire.Reply:
             function.configure(frame.valves, frame.sealed)
+            changed, self._stored = self._stored != frame.valves, frame.valves
+            if changed:
+                updated = self._run_hook(function, "on_valves_updated", UPDATED_S)
+                asyncio.run_coroutine_threadsafe(updated, self._loop).result()
             return wire.Reply(frame.id, "none")
 
         self._aside(frame.id, configure)
@@ -125,7 +175,7 @@ class Session:
     def _check(self, frame: wire.Check) -> None:
         def check(function: loader.Function) -> wire.Reply:
             try:
-                checked = function.checked(frame.model, frame.values, frame.sealed)
+                checked = function.checked(frame.model, frame.values, frame.sealed, whole=frame.whole)
             except Unfit as unfit:
                 return _told(frame.id, wire.Checked(list(unfit.misfits), {}))
             return wire.Reply(frame.id, "none") if checked is None else _told(frame.id, checked)

@@ -96,6 +96,16 @@ def checked(
     raise Unfit([_misfit(item.field, f"would not fit any more once it is stored: {item.message}") for item in told])
 
 
+def whole(cls: type, values: Mapping[str, Any], sealed: Collection[str] = ()) -> dict[str, Any]:
+    """All fields of an object that is made of `values`, as JSON values. Raises Unfit."""
+    made = build(cls, values, sealed)
+    try:
+        dumped = made.model_dump()
+    except Exception as exc:  # serializers are function code
+        raise Unfit(misfits_of(exc, cls, values, sealed)) from None
+    return {name: _json(name, value) for name, value in dumped.items()}
+
+
 def names_of(cls: Any) -> dict[str, list[str]]:
     """Of fields that have aliases, or fields inside them that do: each name a value may be given by, and all names."""
     found = {}
