@@ -211,7 +211,7 @@ def test_the_log_of_no_function_is_not_found(client: httpx.Client) -> None:
 # ---- errors ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/nothing", "/api/nothing", "/v1/models/", "/api/models/x/y", "/%00"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/api/nothing", "/v1/models/", "/api/models/x/y", "/%00"])
 def test_unknown_paths_are_not_found_in_json(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
 

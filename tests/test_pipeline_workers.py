@@ -148,7 +148,7 @@ async def test_a_filter_gets_body_and_user_by_place(bench: Bench) -> None:
     }
     assert await bench.call(function, handler="inlet", context={"__user__": None}, body={}) == {"for": None}
     assert await bench.call(function, handler="outlet", body={}) is None
-    assert "outlet returned None; the body stays as it was" in bench.log("filter")
+    assert "`outlet` returned nothing: the body stays as it was" in bench.log("filter")
     assert function.manifest.pipeline == PipelineFacts("filter", None, ("llama", "*"), 3.0)
     assert [handler.parameters for handler in function.manifest.handlers] == [("body", "__user__")] * 2
 

@@ -24,6 +24,8 @@ from fnsync.api.imports import ImportEndpoints
 from fnsync.api.invoking import InvokingEndpoints
 from fnsync.api.models import ModelEndpoints
 from fnsync.api.operations import Operations
+from fnsync.api.pipelinefiles import PipelineFileEndpoints
+from fnsync.api.pipelines import PipelineEndpoints
 from fnsync.api.routes import Route, by_path
 from fnsync.api.secrets import SecretEndpoints
 from fnsync.api.tally import Tally
@@ -44,6 +46,7 @@ from fnsync.errors import Draining, FnsyncError, NotFound
 if TYPE_CHECKING:
     from fnsync.service import Service
 
+_OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json"})
 #: The status that the metrics give a request whose client left.
 CLIENT_LEFT = 499
 
@@ -91,6 +94,9 @@ class App:
             *UserEndpoints(service, self._auth).routes(),
             *TokenEndpoints(service, self._auth).routes(),
             *operations.routes(),
+            # The last: ids are in the first part of their addresses.
+            *PipelineFileEndpoints(service, functions, self._models).routes(),
+            *PipelineEndpoints(service, self._models, calls).routes(),
         )
         documents = Documents(routes, service.version)
         table = by_path((*routes, *documents.routes(), *documents.files()))
@@ -190,4 +196,6 @@ class App:
 def _surface(path: str) -> str:
     if path.startswith("/v1/"):
         return "openai"
-    return "api" if path.startswith("/api/") else "operations"
+    if path.startswith("/api/"):
+        return "api"
+    return "operations" if path in _OPERATIONS or path.startswith("/docs") else "pipelines"

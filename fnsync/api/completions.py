@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +29,7 @@ from fnsync.chat.events import Hub
 from fnsync.chat.listening import listener_of
 from fnsync.chat.live import Live
 from fnsync.chat.models import Models
+from fnsync.chat.pipelines import facts, is_model
 from fnsync.chat.rates import Rates
 from fnsync.chat.turns import Turn
 from fnsync.deadlines import Deadlines
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
     from fnsync.service import Service
 
 EVENT_STREAM = "text/event-stream"
+#: Where a client of a Pipelines server asks.
+PIPELINES_PATH = "/chat/completions"
 #: What a call of a function may come to.
 CALL_ERRORS: Errors = (
     Invalid,
@@ -74,6 +78,7 @@ CALL_ERRORS: Errors = (
     CrashLoop,
     Draining,
 )
+ONLY_PIPES = "only pipes answer a chat; the list of models names them"
 #: Bodies above this are decoded off the loop.
 LARGE_BODY_BYTES = 1024 * 1024
 #: How many models of a manifold an error names.
@@ -111,7 +116,7 @@ class CompletionsEndpoint:
 
     def routes(self) -> list[Route]:
         """What it answers."""
-        paths = ("/v1/chat/completions", *prefixed("/chat/completions"))
+        paths = ("/v1/chat/completions", *prefixed("/chat/completions"), PIPELINES_PATH)
         return [
             Route(
                 "POST",
@@ -132,7 +137,9 @@ class CompletionsEndpoint:
         caller = exchange.caller
         body = await exchange.body(self._max_body)
         large = len(body) > LARGE_BODY_BYTES
-        request = await asyncio.to_thread(requests.parse, body) if large else requests.parse(body)
+        pipelines = exchange.scope["path"] == PIPELINES_PATH
+        parse = partial(requests.parse, body, pipelines=pipelines)
+        request = await asyncio.to_thread(parse) if large else parse()
         exchange.quota = self._rates.of_caller(caller)
         world = self._service.registry.world
         if world.generation > self._generation:
@@ -147,9 +154,15 @@ class CompletionsEndpoint:
             return errors.openai_error(exc, admin=caller.is_admin)
 
         try:
-            events = exchange.events or request.wants_events
+            is_pipelines = exchange.scope["path"] == PIPELINES_PATH
+            # A client of a Pipelines server expects events in the stream, but has no way to answer them.
+            asks = exchange.events or request.wants_events
+            events = asks or is_pipelines
             listener = listener_of(self._hub, caller, request, events=events)
             turn = Turn(world, caller, request, lambda: described(exchange), events, listener, quota=exchange.quota)
+            turn.filters_itself = is_pipelines
+            if exchange.names_users and (named := requests.named_user(request)) is not None:
+                turn.named = named
             completion = await self._completions.prepare(turn, describe=describe)
         except UnknownModel as exc:
             raise await self._explained(exc, request.model, caller, world) from exc
@@ -177,8 +190,8 @@ class CompletionsEndpoint:
 
     async def _explained(self, exc: UnknownModel, model: str, caller: User, world: World) -> FnsyncError:
         """Say more of a model that names a function: what it is, that it is loading, or why it does not load."""
-        id = FunctionId(model.partition(".")[0])
-        live = world.functions.get(id)
+        live = self._models.pipelines(world).find(model) or self._models.pipelines(world).find(model.partition(".")[0])
+        id = live.id if live is not None else FunctionId(model.partition(".")[0])
         if live is not None and may_use(live.settings, caller):
             return await self._no_model(exc, live)
         standing = self._service.reconciler.standings.get(id)
@@ -194,10 +207,13 @@ class CompletionsEndpoint:
         """Say what a function is that is live, but not the model that was asked for."""
         if not live.active:
             return UnknownModel(f"{live.id} is switched off", hint="set active: true in its settings file")
-        if live.kind is not Kind.PIPE:
-            hint = "only pipes answer a chat; the list of models names them"
+        if live.kind is Kind.PIPELINE and not is_model(live):
+            return UnknownModel(
+                f"{live.id} is a pipeline of the type {facts(live).type!r}, and no model", hint=ONLY_PIPES
+            )
+        if live.kind not in (Kind.PIPE, Kind.PIPELINE):
             article = "an" if live.kind.value[0] in "aeiou" else "a"
-            return UnknownModel(f"{live.id} is {article} {live.kind.value}, and no model", hint=hint)
+            return UnknownModel(f"{live.id} is {article} {live.kind.value}, and no model", hint=ONLY_PIPES)
         if live.manifest.manifold:
             models = await self._models.sub_models(live)
             hint = f"its models are {_some(models)}" if models else "it lists no models"

@@ -83,7 +83,7 @@ def _operation(path: str, route: Route, schemas: _Schemas) -> dict[str, Any]:
     }
     if route.body is not None:
         schema = schemas.of(route.body, "validation")
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        operation["requestBody"] = {"required": True, "content": {route.media_type: {"schema": schema}}}
     if route.who != "anyone":
         operation["security"] = [{"token": []}]
     return operation

@@ -65,6 +65,7 @@ class Exchange:
         "events",
         "who",
         "caller",
+        "names_users",
         "headers",
         "quota",
         "event_stream",
@@ -94,6 +95,8 @@ class Exchange:
         self.who: Who = "anyone"
         #: Who calls; set before a route that needs a token is entered.
         self.caller = NOBODY
+        #: Whether the caller may say in the body whom they call for.
+        self.names_users = False
         #: Headers that an answer has even if it is an error.
         self.headers: Sequence[tuple[bytes, bytes]] = ()
         #: How it stands with the caller's rate limit, which every answer then tells.

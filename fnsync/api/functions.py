@@ -346,7 +346,11 @@ class FunctionEndpoints:
 
     def managed(self, exchange: Exchange) -> Standing:
         """The function of the address, which the caller may manage. Raises UnknownFunction, Unauthorized."""
-        standing = self._manager.standing(FunctionId(exchange.scope["path_params"]["id"]))
+        return self.managed_function(exchange, FunctionId(exchange.scope["path_params"]["id"]))
+
+    def managed_function(self, exchange: Exchange, id: FunctionId) -> Standing:
+        """The function, which the caller may manage. Raises UnknownFunction, Unauthorized."""
+        standing = self._manager.standing(id)
         self._check_manages(exchange.caller, standing.unit)
         return standing
 
@@ -376,6 +380,10 @@ class FunctionEndpoints:
     async def body(self, exchange: Exchange, form: type[F]) -> F:
         """The body; raises what `Auth.body` does."""
         return await self._auth.body(exchange, form, self._limit)
+
+    async def raw_body(self, exchange: Exchange, limit: int) -> bytes:
+        """The body as it came; raises what `Auth.body` does."""
+        return await self._auth.raw_body(exchange, limit)
 
     def terms(self, exchange: Exchange, message: str | None = None, expected: str | None = None) -> Terms:
         """How the caller makes an edit: only if they still may when it takes effect."""

@@ -48,6 +48,8 @@ class Route:
     answers: Mapping[int, Answer] = field(default_factory=dict)
     #: What it raises besides what every route may (see `api.description`).
     errors: Errors = ()
+    #: Of the body.
+    media_type: str = "application/json"
 
 
 def api_route(

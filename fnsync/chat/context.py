@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET
 
-from fnsync.model import Handler, LiveFunction, User
+from fnsync.model import Handler, Kind, LiveFunction, User
 
 if TYPE_CHECKING:
     from fnsync.chat.turns import Turn
@@ -34,6 +35,12 @@ def reserved(handler: Handler) -> tuple[str, ...]:
 def user(caller: User) -> dict[str, Any]:
     """Return `__user__`; the worker adds `valves`."""
     return {"id": caller.id, "name": caller.name, "email": caller.email, "role": caller.role}
+
+
+def _user(function: LiveFunction, turn: Turn) -> Any:
+    """Of a pipeline, the user whom its client names, where it may; None: it names nobody."""
+    is_named = function.kind is Kind.PIPELINE and turn.named is not UNSET
+    return turn.named if is_named else user(turn.caller)
 
 
 def metadata(turn: Turn) -> dict[str, Any]:
@@ -92,7 +99,7 @@ def _messages(function: LiveFunction, turn: Turn) -> Any:
 
 
 _VALUES: Mapping[str, Callable[[LiveFunction, Turn], Any]] = {
-    "__user__": lambda function, turn: user(turn.caller),
+    "__user__": lambda function, turn: _user(function, turn),
     "__metadata__": lambda function, turn: turn.metadata,
     "__request__": lambda function, turn: turn.http(),
     "__model__": lambda function, turn: turn.model(),

@@ -129,9 +129,12 @@ def is_meant_for(settings: Settings, caller: User) -> bool:
 
 
 def priority(function: LiveFunction) -> float:
-    """Return the `priority` valve: the stored one, else the class's default, else 0."""
-    schema = function.manifest.valves_schema or {}
+    """Return the `priority` valve: the stored one, else the class's default, else 0. Of a pipeline, what its
+    constructor gives is the default."""
+    schema, pipeline = function.manifest.valves_schema or {}, function.manifest.pipeline
     default = schema.get("properties", {}).get("priority", {}).get("default", 0)
+    if pipeline is not None:
+        default = pipeline.priority
     value = function.settings.valves.get("priority", default)
     return float(value) if isinstance(value, int | float) else 0.0
 

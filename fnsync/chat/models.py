@@ -19,6 +19,7 @@ import structlog
 
 from fnsync.chat.access import may_use
 from fnsync.chat.filters import concerns, priority
+from fnsync.chat.pipelines import Pipelines, facts, is_filter, is_model, targets
 from fnsync.chat.upstreams import Found, Upstreams
 from fnsync.errors import FnsyncError, TimeLimit, UnknownModel
 from fnsync.model import FunctionId, Kind, LiveFunction, User
@@ -65,6 +66,7 @@ class Models:
         self._manifolds = _Manifolds(executor)
         self._upstreams = upstreams
         self._view: _View | None = None
+        self._pipelines = Pipelines(World())
 
     def resolve(self, world: World, model: str, caller: User) -> tuple[LiveFunction, str | None]:
         """Return the function behind a model id, and the sub id if it is a manifold's.
@@ -74,13 +76,16 @@ class Models:
         function = world.functions.get(FunctionId(model))
         sub = None
         if function is None or function.manifest.manifold:
-            id, dot, sub = model.partition(".")
-            function = world.functions.get(FunctionId(id))
-            if function is None or not dot or not sub or not function.manifest.manifold:
-                raise unknown(model)
-        if not callable_by(function, caller):
+            function, sub = self.pipelines(world).behind(model)
+        if function is None or not callable_by(function, caller):
             raise unknown(model)
         return function, sub
+
+    def pipelines(self, world: World) -> Pipelines:
+        """The pipelines of a world by their own ids."""
+        if self._pipelines.world is not world:
+            self._pipelines = Pipelines(world)
+        return self._pipelines
 
     async def confirm(self, function: LiveFunction, sub: str) -> None:
         """Raise UnknownModel if the manifold does not list `sub`; what made the listing fail, if it failed."""
@@ -115,6 +120,16 @@ class Models:
         hidden = view.hidden(caller)
         return [_without(entry, hidden) for entry in found] if hidden else found
 
+    def pipeline_filters(self, world: World, caller: User) -> list[Entry]:
+        """Return the entries of pipelines that are filters and that the caller may use. One whose valves do not tell
+        which models it is for is left out and logged."""
+        usable = [function for function in self._of(world).filters if may_use(function.settings, caller)]
+        return [entry for entry in map(self._of(world).filter, usable) if entry is not None]
+
+    def list_anew(self) -> None:
+        """Have all manifolds asked again."""
+        self._manifolds.forget()
+
     async def entry(self, world: World, model: str, caller: User) -> Entry:
         """Return one model's entry. Raises UnknownModel."""
         try:
@@ -142,7 +157,8 @@ class Models:
     async def sub_models(self, function: LiveFunction) -> list[str]:
         """Return the ids of a manifold's models, after PATIENCE_S at most; none when it cannot be listed."""
         listing = (await self._manifolds.for_list([function])).get(function.id)
-        return [f"{function.id}.{sub}" for sub in listing.names] if listing else []
+        id = self._pipelines.id_of(function)
+        return [f"{id}.{sub}" for sub in listing.names] if listing else []
 
     def keep(self, world: World) -> None:
         """Forget what belongs to functions that are not in `world`, the newest."""
@@ -156,7 +172,7 @@ class Models:
 
     def _of(self, world: World) -> _View:
         if self._view is None or self._view.world is not world:
-            self._view = _View(world)
+            self._view = _View(world, self.pipelines(world))
         return self._view
 
 
@@ -166,8 +182,8 @@ def unknown(model: str) -> UnknownModel:
 
 
 def callable_by(function: LiveFunction, caller: User) -> bool:
-    """Whether the function is an active pipe that the caller may use."""
-    return function.active and function.kind is Kind.PIPE and may_use(function.settings, caller)
+    """Whether the function is active, answers chats, and the caller may use it."""
+    return function.active and is_model(function) and may_use(function.settings, caller)
 
 
 # ---- entries ---------------------------------------------------------------------------------------------
@@ -176,10 +192,12 @@ def callable_by(function: LiveFunction, caller: User) -> bool:
 class _View:
     """The entries of one world, made when first asked for."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, pipelines: Pipelines) -> None:
         self.world = world
+        self._pipelines = pipelines
         active = [function for _, function in sorted(world.functions.items()) if function.active]
-        self.pipes = [function for function in active if function.kind is Kind.PIPE]
+        self.pipes = [function for function in active if is_model(function)]
+        self.filters = [function for function in active if is_filter(function)]
         self._actions = _Attached([f for f in active if f.kind is Kind.ACTION], by_priority=True)
         self._filters = _Attached([f for f in active if f.kind is Kind.FILTER and f.manifest.toggle])
         self._singles: dict[str, Entry] = {}
@@ -194,8 +212,25 @@ class _View:
     def single(self, function: LiveFunction) -> Entry:
         entry = self._singles.get(function.id)
         if entry is None:
-            entry = self._singles[function.id] = self._entry(function, function.id, function.name)
+            entry = self._entry(function, self._pipelines.id_of(function), self._name(function))
+            self._singles[function.id] = entry
         return entry
+
+    def _name(self, function: LiveFunction) -> str:
+        """The name of a model that is all of a function; a pipeline tells its own."""
+        own = function.manifest.name if function.kind is Kind.PIPELINE else None
+        return function.settings.name or own or function.name
+
+    def filter(self, function: LiveFunction) -> Entry | None:
+        """Return the entry of a pipeline that is a filter; None: nobody can tell which models it is for."""
+        named = targets(function)
+        if named is None:
+            log.warning("filter_left_out", function=function.id, error="its valves have no field `pipelines`")
+            return None
+        entry = self._head(function, self._pipelines.id_of(function), self._name(function))
+        order = priority(function)
+        told = {"pipelines": list(named), "priority": int(order) if order.is_integer() else order}
+        return {**entry, "pipeline": {**_pipeline_item(function), **told}}
 
     def sub(self, function: LiveFunction, sub: str, names: Mapping[str, str]) -> Entry:
         """Return the entry of one of a manifold's models; `names` are those of its listing. Kept until the next."""
@@ -205,7 +240,7 @@ class _View:
         entry = made[1].get(sub)
         if entry is None:
             name = (function.manifest.name or "") + names.get(sub, sub)
-            entry = self._entry(function, f"{function.id}.{sub}", name)
+            entry = self._entry(function, f"{self._pipelines.id_of(function)}.{sub}", name)
             if sub in names:
                 made[1][sub] = entry
         return entry
@@ -223,14 +258,20 @@ class _View:
             **self._attached(found.id),
         }
 
-    def _entry(self, function: LiveFunction, model: str, name: str) -> Entry:
+    def _head(self, function: LiveFunction, model: str, name: str) -> dict[str, Any]:
         return {
             "id": model,
             "name": name,
             "object": "model",
             "created": function.updated_at,
             "owned_by": "openai",
-            "pipe": {"type": "pipe"},
+        }
+
+    def _entry(self, function: LiveFunction, model: str, name: str) -> Entry:
+        is_pipeline = function.kind is Kind.PIPELINE
+        return {
+            **self._head(function, model, name),
+            **({"pipeline": _pipeline_item(function)} if is_pipeline else {"pipe": {"type": "pipe"}}),
             "has_user_valves": function.manifest.user_valves_schema is not None,
             **self._attached(model),
         }
@@ -278,6 +319,11 @@ def _action_items(function: LiveFunction) -> Iterator[Entry]:
             "description": base["description"],
             "icon": item.get("icon_url") or base["icon"],
         }
+
+
+def _pipeline_item(function: LiveFunction) -> Entry:
+    """What a Pipelines server says of a model besides."""
+    return {"type": facts(function).type, "valves": function.manifest.valves_schema is not None}
 
 
 def _filter_item(function: LiveFunction) -> Entry:
@@ -333,6 +379,10 @@ class _Manifolds:
     def keep(self, world: World) -> None:
         """Forget the listings of manifolds that are not in `world`."""
         self._known = {id: known for id, known in self._known.items() if FunctionId(id) in world.functions}
+
+    def forget(self) -> None:
+        """Ask again from here on; what is under way still answers those who wait for it."""
+        self._known.clear()
 
     async def for_call(self, function: LiveFunction, sub: str) -> Listing:
         """Return a listing that decides whether `sub` exists."""

@@ -6,13 +6,16 @@ The function gets the client's bytes unchanged unless a key is in them that is n
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from fnsync.errors import Invalid
+
+T = TypeVar("T")
 
 #: Parameters of Open WebUI's own; they are no part of what a model is asked.
 _INTERNAL_PARAMS = frozenset(
@@ -66,6 +69,7 @@ class _Body(Private, gc=False):
     model: str | None = None
     stream: bool | None = None
     messages: list[_Message] | None = None
+    user: Raw | UnsetType = UNSET
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -81,6 +85,8 @@ class ChatRequest:
     body: bytes
     #: What was taken out of the body.
     private: Private
+    #: The body's `user`, JSON.
+    user: Raw | UnsetType = UNSET
 
     @property
     def wants_events(self) -> bool:
@@ -94,28 +100,56 @@ class ChatRequest:
         return None if raw is UNSET else msgspec.json.decode(raw)
 
 
-def parse(data: bytes) -> ChatRequest:
-    """Read a request's body. Raises Invalid, which names the key where one is at fault."""
-    body = _read(data)
+def parse(data: bytes, *, pipelines: bool = False) -> ChatRequest:
+    """Read a request's body. `pipelines`: as a Pipelines server does, where a stream is the default and pipes get the
+    whole body. Raises Invalid, which names the key where one is at fault."""
+    body = _read(data, _decode)
     if not body.model:
         raise Invalid("model is missing: name the model that is to answer", param="model")
     if not body.messages:
         what = "messages is missing" if body.messages is None else "messages is empty"
         raise Invalid(f"{what}: a list with at least one message is needed", param="messages")
-    request = ChatRequest(body.model, bool(body.stream), data, NO_KEYS)
+    stream = pipelines if body.stream is None else body.stream
+    request = ChatRequest(body.model, stream, data, NO_KEYS, body.user)
     if msgspec.structs.astuple(body)[: len(PRIVATE_KEYS)] != _ALL_UNSET:
         request.private = body
-        request.body = _public(data)
+        request.body = data if pipelines else _public(data)
     return request
 
 
-def _read(data: bytes) -> _Body:
+def named_user(request: ChatRequest) -> dict[str, Any] | None:
+    """The user whom a request names by an object, as Open WebUI does; None: it names nobody."""
+    if request.user is UNSET or not bytes(request.user).startswith(b"{"):
+        return None
+    found: dict[str, Any] = msgspec.json.decode(request.user)
+    return found
+
+
+class FilterRequest(msgspec.Struct):
+    """What a client of a Pipelines server has a filter look at."""
+
+    body: Raw = Raw(b"")
+    user: dict[str, Any] | None = None
+
+
+_decode_filter = msgspec.json.Decoder(FilterRequest).decode
+
+
+def parse_filter(data: bytes) -> FilterRequest:
+    """Read the body of a request to a filter; `body` in it is an object. Raises Invalid."""
+    request = _read(data, _decode_filter)
+    if not bytes(request.body).startswith(b"{"):
+        raise Invalid("body: an object is needed, the request that the filter looks at", param="body")
+    return request
+
+
+def _read(data: bytes, decode: Callable[[bytes], T]) -> T:
     if not data.strip(b" \t\r\n"):
         raise Invalid("the request has no body: a JSON object is needed")
     try:
         if not data.isascii():
             data.decode()  # keys that are skipped below are not checked for it
-        return _decode(data)
+        return decode(data)
     except msgspec.ValidationError as exc:
         raise _misfit(exc) from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from fnsync.chat import context as contexts
 from fnsync.chat.listening import TurnListener
@@ -43,6 +44,10 @@ class Turn:
     events: bool = False
     #: Where that goes, and what they ask.
     listener: TurnListener | None = None
+    #: The user whom a chat server names in the body, for pipelines; None: it names nobody. Unset: it may not.
+    named: Mapping[str, Any] | None | UnsetType = UNSET
+    #: Whether the client itself calls the filters that are pipelines.
+    filters_itself: bool = False
     #: The model's entry in the list.
     model: Callable[[], Mapping[str, Any]] = _no_model
     #: Tells it from other requests.

@@ -23,7 +23,7 @@ from fnsync.errors import (
     UnknownFunction,
     ValvesUnfit,
 )
-from fnsync.model import FunctionId, FunctionRow, LiveFunction, Unit, User
+from fnsync.model import FunctionId, FunctionRow, LiveFunction, Unit, User, reference_of
 from fnsync.plan import Standing
 from fnsync.reconcile import Reconciler
 from fnsync.runtime.executor import Executor
@@ -230,6 +230,26 @@ class Manager:
 
         written = await self._apply(id, terms, change)
         return written, self.valves(id)
+
+    async def all_valves(self, id: FunctionId) -> dict[str, Any]:
+        """What all fields of the function's class are, secrets in clear, but what is taken from the server's
+        environment. Raises UnknownFunction, NotFound without such a class, Undecipherable, ContentRefused, and what
+        starting a worker raises."""
+        function = self._newest(id)
+        schema = (await self._executor.manifest(function)).valves_schema
+        if schema is None:
+            raise NotFound(f"{id} has no Valves")
+        stored = self.standing(id).unit.settings.valves
+        shown = valves.shown(stored, self.vault)
+        try:
+            given = self.resolved(function, stored)
+            sealed = sealed_of(stored)
+            checked = await self._executor.checked_valves(function, "valves", given, sealed, whole=True)
+            whole = checked.whole
+        except InvalidValves:  # what is stored does not fit, or refers to nothing
+            fields = schema.get("properties", {}).items()
+            whole = {name: field["default"] for name, field in fields if "default" in field} | shown
+        return whole | {name: value for name, value in shown.items() if reference_of(value) is not None}
 
     async def checked_valves(self, function: LiveFunction, wanted: Mapping[str, Any]) -> Checked:
         """What the function's class makes of values, references among them. Raises InvalidValves, NotFound."""

@@ -111,8 +111,8 @@ def _hook(name: str, hook: Any) -> Any:
     own = _reserved(inspect.signature(hook).parameters)
 
     def told(value: Any) -> Any:
-        if value is None:
-            print(f"{name} returned None; the body stays as it was", file=sys.stderr)
+        if value is None and name == "outlet":  # of an inlet it is said elsewhere
+            print("`outlet` returned nothing: the body stays as it was", file=sys.stderr)
         return value
 
     return _adapted(hook, convert, told)
