@@ -185,7 +185,10 @@ class PipelineEndpoints:
     def _hooked(self, exchange: Exchange) -> LiveFunction:
         """The pipeline whose hooks the address means. Raises UnknownFunction."""
         asked: str = exchange.scope["path_params"]["id"]
-        function, _ = self._models.pipelines(self._service.registry.world).behind(asked)
+        pipelines = self._models.pipelines(self._service.registry.world)
+        function, _ = pipelines.behind(asked)
+        if function is None:  # Open WebUI does not take the prefix of a connection off again
+            function, _ = pipelines.behind(asked.partition(".")[2])
         is_there = function is not None and function.active and function.kind is Kind.PIPELINE
         if function is None or not is_there or not may_use(function.settings, exchange.caller):
             raise UnknownFunction(f"Filter {asked[:200]} not found")
