@@ -52,7 +52,8 @@ def describe(routes: Iterable[Route], version: str) -> dict[str, Any]:
             "title": "fnsync",
             "version": version,
             "summary": "Keeps chat functions in git and runs them",
-            "description": "Everything under `/api` is also at `/api/v1`. Errors tell the way out in `hint`.",
+            "description": "Everything under `/api` is also at `/api/v1`; of Pipelines, all but `/models` is under `/v1` "
+            "too. Errors tell the way out in `hint`.",
         },
         "paths": paths,
         "components": {
@@ -68,7 +69,9 @@ def _described(routes: Iterable[Route]) -> Iterator[tuple[str, Route]]:
         known = set(route.paths)
         for path in route.paths:
             repeats = path.replace("/api/v1/", "/api/", 1) if path.startswith("/api/v1/") else path.rstrip("/")
-            if repeats == path or repeats not in known:
+            # Of an address that is under /v1 besides, the first is told.
+            is_second = path != route.paths[0] and path.removeprefix("/v1") == route.paths[0].rstrip("/")
+            if not is_second and (repeats == path or repeats not in known):
                 yield path, route
 
 

@@ -213,7 +213,7 @@ class PipelineFileEndpoints:
             zip([function.id for function in live], await asyncio.gather(*map(self._renew, live)), strict=True)
         )
         for id, standing in reconciler.standings.items():
-            if _is_pipeline(standing) and standing.problem is not None:
+            if standing.problem is not None and (_is_pipeline(standing) or standing.unit.inspection.kind is None):
                 failed[id] = str(standing.problem)
         self._models.list_anew()
         wrong = [f"{id}: {why}" for id, why in sorted(failed.items()) if why is not None]

@@ -98,10 +98,10 @@ class PipelineEndpoints:
             Route(
                 "GET", both("/pipelines"), self.list, "caller", "List the pipelines", GROUP, answers=ok(PipelineList)
             ),
-            # Under /v1 first: the other address has that one in it.
+            # These are under /v1 by themselves: an id may have slashes.
             Route(
                 "POST",
-                ("/v1/{id:path}/filter/inlet", "/{id:path}/filter/inlet"),
+                ("/{id:path}/filter/inlet",),
                 self.inlet,
                 "caller",
                 "Have a filter look at a request",
@@ -112,7 +112,7 @@ class PipelineEndpoints:
             ),
             Route(
                 "POST",
-                ("/v1/{id:path}/filter/outlet", "/{id:path}/filter/outlet"),
+                ("/{id:path}/filter/outlet",),
                 self.outlet,
                 "caller",
                 "Have a filter look at a complete chat",
@@ -184,7 +184,7 @@ class PipelineEndpoints:
 
     def _hooked(self, exchange: Exchange) -> LiveFunction:
         """The pipeline whose hooks the address means. Raises UnknownFunction."""
-        asked: str = exchange.scope["path_params"]["id"]
+        asked: str = exchange.scope["path_params"]["id"].removeprefix("v1/")
         pipelines = self._models.pipelines(self._service.registry.world)
         function, _ = pipelines.behind(asked)
         if function is None:  # Open WebUI does not take the prefix of a connection off again
