@@ -35,9 +35,9 @@ class Pipeline:
 """
 EVENTS = """
 class Pipeline:
-    async def pipe(self, user_message, model_id, messages, body, __event_emitter__):
+    async def pipe(self, user_message, model_id, messages, body, __event_emitter__, __event_call__):
         await __event_emitter__({"type": "status", "data": {"description": "working"}})
-        return "done"
+        return str(await __event_call__({"type": "input", "data": {}}))
 """
 MANIFOLD = """
 class Pipeline:
@@ -237,7 +237,9 @@ def test_hooks_are_found_by_the_id_of_a_model_with_slashes_and_prefixes(admin: h
 
 def test_events_are_in_the_streams_that_a_pipelines_client_asks_for(admin: httpx.Client) -> None:
     event = 'data: {"event":{"type":"status","data":{"description":"working"}}}'
-    assert event in ask(admin, "shown", stream=True).text
+    answer = ask(admin, "shown", stream=True).text
+    assert event in answer
+    assert "Client session disconnected" in answer, "such a client has no way to answer"
     assert event not in ask(admin, "shown", "/v1/chat/completions", stream=True).text
 
 

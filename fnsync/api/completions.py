@@ -158,7 +158,7 @@ class CompletionsEndpoint:
             # A client of a Pipelines server expects events in the stream, but has no way to answer them.
             asks = exchange.events or request.wants_events
             events = asks or is_pipelines
-            listener = listener_of(self._hub, caller, request, events=events)
+            listener = listener_of(self._hub, caller, request, events=events, answers=asks)
             turn = Turn(world, caller, request, lambda: described(exchange), events, listener, quota=exchange.quota)
             turn.filters_itself = is_pipelines
             if exchange.names_users and (named := requests.named_user(request)) is not None:

@@ -52,8 +52,8 @@ def describe(routes: Iterable[Route], version: str) -> dict[str, Any]:
             "title": "fnsync",
             "version": version,
             "summary": "Keeps chat functions in git and runs them",
-            "description": "Everything under `/api` is also at `/api/v1`; of Pipelines, all but `/models` is under `/v1` "
-            "too. Errors tell the way out in `hint`.",
+            "description": "Everything under `/api` is also at `/api/v1`; of Pipelines, all but `/models` is also "
+            "under `/v1`. Errors tell the way out in `hint`.",
         },
         "paths": paths,
         "components": {

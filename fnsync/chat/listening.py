@@ -23,9 +23,13 @@ OVER = "request:interaction:done"
 class TurnListener:
     """The listener of one request's calls."""
 
-    def __init__(self, hub: Hub, place: Place, message: str | None, stream: EventQueue | None) -> None:
-        """`stream`: what waits for the request's own stream; None: its client did not ask for events."""
+    def __init__(
+        self, hub: Hub, place: Place, message: str | None, stream: EventQueue | None, *, answers: bool = True
+    ) -> None:
+        """`stream`: what waits for the request's own stream; None: its client did not ask for events. `answers`:
+        whether that client can answer what functions ask."""
         self.stream = stream
+        self._answers = answers
         self._hub = hub
         self._place = place
         self._message = message
@@ -67,7 +71,7 @@ class TurnListener:
     def _put(self, event: Event, question: Question) -> bool:
         """Send a question; returns whether it has reached anybody."""
         stream = self._open_stream
-        if stream is not None:
+        if stream is not None and self._answers:
             return stream.put(stream_frame(event, question.id))
         question.frame = feed_frame(self._place, self._message, event, question.id)
         return self._hub.publish(self._place, question.frame)
@@ -80,15 +84,18 @@ class TurnListener:
             self._hub.publish(self._place, feed_frame(self._place, self._message, event))
 
 
-def listener_of(hub: Hub, caller: User, request: ChatRequest, *, events: bool = False) -> TurnListener | None:
-    """Return who listens to the calls of a request; None: nobody can. `events`: its client asked for them."""
+def listener_of(
+    hub: Hub, caller: User, request: ChatRequest, *, events: bool = False, answers: bool = True
+) -> TurnListener | None:
+    """Return who listens to the calls of a request; None: nobody can. `events`: its client asked for them; `answers`:
+    and can answer what functions ask."""
     chat, message = request.value("chat_id"), request.value("id")
     in_stream = events and request.stream
     if not in_stream and not (isinstance(chat, str) and chat):
         return None
     place = Place(caller.id, chat if isinstance(chat, str) else "")
     stream = EventQueue(lambda count: stream_frame(dropped_event(count))) if in_stream else None
-    return TurnListener(hub, place, message if isinstance(message, str) else None, stream)
+    return TurnListener(hub, place, message if isinstance(message, str) else None, stream, answers=answers)
 
 
 def _event(data: bytes) -> dict[str, Any] | None:
