@@ -56,8 +56,12 @@ class Function:
         """What is told of the function, given what is told of every kind."""
         return found
 
+    def has_hook(self, name: str) -> bool:
+        """Whether it has something to run at the beginning or the end of its life; only pipelines do."""
+        return False
+
     async def run_hook(self, name: str) -> None:
-        """Run what a pipeline has for the beginning and the end of its life; other kinds have nothing."""
+        """Run that. Raises what it raises."""
 
     def handler(self, name: str) -> Any:
         """The attribute of that name. Raises Fault `no_handler`."""

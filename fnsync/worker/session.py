@@ -7,9 +7,8 @@ import contextvars
 import inspect
 import os
 import socket
-import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from fnsync.worker import arguments, embeds, lifecycle, loader, results, stages
 from fnsync.worker.calls import ActiveCall, Cancelled
 from fnsync.worker.channel import Channel
 from fnsync.worker.faults import Fault, Places
+from fnsync.worker.hooks import Hooks
 from fnsync.worker.options import OptionMethods
 from fnsync.worker.output import Output, Stream, current_call
 from fnsync.worker.talking import Talk
@@ -28,8 +28,6 @@ from fnsync.worker.valves import Unfit
 
 #: Bodies above this are decoded off the loop, in bytes.
 LARGE_BODY_BYTES = 1024 * 1024
-#: How long `on_valves_updated` may take, in seconds.
-UPDATED_S = 20.0
 
 
 def serve(connection: socket.socket) -> None:
@@ -60,9 +58,7 @@ class Session:
         self._turns = stages.Turns()
         self._signatures: dict[str, arguments.Signature] = {}
         self._function: loader.Function | None = None
-        #: The stored valves that it was given last.
-        self._stored: Mapping[str, Any] = {}
-        self._beside: set[asyncio.Task[None]] = set()
+        self._hooks = Hooks(loop)
         self._places = Places("/", {})
         self._streams: tuple[Stream, ...] = ()
         #: Whether this process is one that the function forked.
@@ -104,7 +100,7 @@ class Session:
             case wire.Options():
                 self._resolve_options(frame)
             case wire.Stop():
-                self._keep(self._stop(frame.id))
+                self._hooks.spawn(self._stop(frame.id))
             case wire.Answer():
                 self._speech.on_answer(frame)
 
@@ -112,7 +108,7 @@ class Session:
 
     def _describe(self, frame: wire.Describe) -> None:
         """Load on the loop itself: sources may use the running loop while they are loaded, as in the peer."""
-        self._places = Places(frame.snapshot, frame.shown)
+        self._places = self._hooks.places = Places(frame.snapshot, frame.shown)
         self._threads.most = frame.threads
         try:
             function = self._function = loader.load(frame)
@@ -121,9 +117,9 @@ class Session:
         except BaseException as exc:  # whatever a source raises, SystemExit too, is its author's to see
             self._channel.post(self._places.failure(frame.id, "load", exc))
             return
-        self._stored = frame.valves
-        if frame.start and function.kind == "pipeline" and not function.misfits:
-            self._keep(self._start(function, loaded))
+        self._hooks.stored = frame.valves
+        if frame.start and not function.misfits and function.has_hook("on_startup"):
+            self._hooks.spawn(self._start(function, loaded))
         else:
             self._channel.post(loaded)
 
@@ -137,37 +133,16 @@ class Session:
 
     async def _stop(self, id: int) -> None:
         if self._function is not None:
-            await self._run_hook(self._function, "on_shutdown", wire.SHUTDOWN_S)
+            await self._hooks.shut_down(self._function)
         self._output.flush()
         self._channel.post_now(wire.Reply(id, "none"))
-
-    async def _run_hook(self, function: loader.Function, name: str, limit_s: float) -> None:
-        """Run a hook whose failure changes nothing but the function's log."""
-        try:
-            async with asyncio.timeout(limit_s):
-                await function.run_hook(name)
-        except TimeoutError:
-            print(f"{name} did not end within {limit_s:g} s", file=sys.stderr)
-        except BaseException as exc:
-            failure = self._places.failure(0, "raised", exc)
-            place = f" ({failure.path}:{failure.line})" if failure.path else ""
-            print(f"{name} raised {failure.exception}: {failure.message}{place}", file=sys.stderr)
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run work beside the calls."""
-        task = self._loop.create_task(work)
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
 
     def _configure(self, frame: wire.Configure) -> None:
         self._threads.most = max(self._threads.most, frame.threads)
 
         def configure(function: loader.Function) -> wire.Reply:
             function.configure(frame.valves, frame.sealed)
-            changed, self._stored = self._stored != frame.valves, frame.valves
-            if changed:
-                updated = self._run_hook(function, "on_valves_updated", UPDATED_S)
-                asyncio.run_coroutine_threadsafe(updated, self._loop).result()
+            self._hooks.valves_updated(function, frame.valves)
             return wire.Reply(frame.id, "none")
 
         self._aside(frame.id, configure)

@@ -52,10 +52,13 @@ class PipelineFunction(loader.Function):
             known = self._adapted[name] = (value, adapted)
         return known[1]
 
+    def has_hook(self, name: str) -> bool:
+        return callable(getattr(self.instance, name, None))
+
     async def run_hook(self, name: str) -> None:
-        """Run `on_startup`, `on_shutdown` or `on_valves_updated`, if there is one. Raises what it raises."""
+        """Run `on_startup`, `on_shutdown` or `on_valves_updated`; sync ones in a thread. Raises what it raises."""
         hook = getattr(self.instance, name, None)
-        if not callable(hook):
+        if hook is None:
             return
         value = hook() if inspect.iscoroutinefunction(hook) else await asyncio.to_thread(hook)
         while inspect.isawaitable(value):
