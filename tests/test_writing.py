@@ -607,8 +607,11 @@ def test_with_branches_an_edit_is_pushed_for_review(
     with server.client() as client:
         answer = update(client, "a", "two", commit_message="Say two")
         broken = client.post(f"{API}/id/a/update", json={**form("a", "x"), "content": "class Pipe:"})
+        pipeline = b"class Pipeline:\n    def pipe(self, **given):\n        return 'x'\n"
+        uploaded = client.post("/pipelines/upload", files={"file": ("p.py", pipeline)})
         assert say(client, "a") == "one"
 
+    assert (uploaded.status_code, uploaded.json()["pushed"]) == (202, True)
     assert answer.status_code == 202 and broken.status_code == 400
     told = answer.json()
     assert told["branch"] == f"fnsync/a-{told['commit'][:8]}" and told["pushed"] is True
