@@ -51,6 +51,22 @@ def test_a_line_counts_when_it_is_a_key_and_a_colon(line: str, expected: dict[st
     assert entries(f'"""\n{line}\n"""\n') == expected
 
 
+PIPELINE = "class Pipeline:\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"""\nTitle: A\nRequirements : httpx\n"""\n', {"title": "A", "requirements": "httpx"}),
+        ('"""Title: A\nauthor: B\n"""\n', {"title": "A", "author": "B"}),
+        ('"""\n---\nTitle: A\n---\n"""\n', {"Title": "A"}),
+    ],
+)
+def test_keys_of_pipelines_are_read_as_their_own_server_reads_them(text: str, expected: dict[str, str]) -> None:
+    assert entries(text + PIPELINE) == expected
+    assert entries(text + PIPELINE + "class Pipe:\n    pass\n") == entries(text)
+
+
 def test_the_last_of_equal_keys_wins_and_case_tells_keys_apart() -> None:
     assert entries('"""\ntitle: A\nTitle: B\ntitle: C\n"""') == {"title": "C", "Title": "B"}
 

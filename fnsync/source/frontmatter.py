@@ -18,6 +18,10 @@ from fnsync.source.requirements import RequirementError
 #: The first docstring's opening line; `rest` is what follows the quotes.
 _OPENING = re.compile(r"""\s*[rRuU]?(?P<quotes>\"{3}|'{3})(?P<rest>.*)""", re.DOTALL)
 _ENTRY = re.compile(r"\s*([A-Za-z_]+):(.*)", re.DOTALL)
+_PIPELINE_ENTRY = re.compile(r"\s*([A-Za-z_]+)\s*:(.*)", re.DOTALL)
+#: A source of the Pipelines server, whose keys may be written in capitals, and begin right behind the quotes.
+_PIPELINE = re.compile(r"^class[ \t]+Pipeline\b", re.MULTILINE)
+_OTHERS = re.compile(r"^class[ \t]+(?:Pipe|Filter|Action|Event)\b", re.MULTILINE)
 _BLOCK_START = re.compile(r"# /// script\s*")
 _TOML_PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
 
@@ -31,7 +35,8 @@ def parse(text: str) -> Frontmatter:
     block that is no TOML, and an entry in a list of requirements that is none.
     """
     lines = text.removeprefix("\ufeff").splitlines()
-    form, entries, listed = _docstring(lines)
+    is_pipeline = _PIPELINE.search(text) is not None and _OTHERS.search(text) is None
+    form, entries, listed = _docstring(lines, is_pipeline=is_pipeline)
     block = _script_block(lines)
     dependencies, requires_python = ((), None) if block is None else _script(block)
     return Frontmatter(
@@ -45,7 +50,7 @@ def parse(text: str) -> Frontmatter:
 # ---- the docstring ---------------------------------------------------------------------------------------
 
 
-def _docstring(lines: Sequence[str]) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
+def _docstring(lines: Sequence[str], *, is_pipeline: bool) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
     """Return form, entries and requirements."""
     index = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), None)
     opening = None if index is None else _OPENING.fullmatch(lines[index])
@@ -59,7 +64,9 @@ def _docstring(lines: Sequence[str]) -> tuple[Any, dict[str, Any], tuple[str, ..
         end = index + 1 + len(body)
         closing = [(end + 1, lines[end].partition(quotes)[0])] if end < len(lines) else []
         return _yaml_form([(index + 1, rest), *body, *closing])
-    return ("none", {}, ()) if rest else _line_form(body)
+    if rest and is_pipeline:
+        body = [(index + 1, rest), *body]
+    return ("none", {}, ()) if rest and not is_pipeline else _line_form(body, is_pipeline=is_pipeline)
 
 
 def _until(quotes: str, lines: Sequence[str], start: int) -> Iterator[Numbered]:
@@ -71,13 +78,14 @@ def _until(quotes: str, lines: Sequence[str], start: int) -> Iterator[Numbered]:
         yield index + 1, lines[index]
 
 
-def _line_form(body: Sequence[Numbered]) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+def _line_form(body: Sequence[Numbered], *, is_pipeline: bool) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     entries: dict[str, Any] = {}
     places: dict[str, int] = {}
     for number, line in body:
-        if match := _ENTRY.fullmatch(line):
-            entries[match[1]] = match[2].strip()
-            places[match[1]] = number
+        if match := (_PIPELINE_ENTRY if is_pipeline else _ENTRY).fullmatch(line):
+            key = match[1].lower() if is_pipeline else match[1]
+            entries[key] = match[2].strip()
+            places[key] = number
     return (
         "line" if entries else "none",
         entries,
