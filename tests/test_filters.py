@@ -602,6 +602,65 @@ def test_an_outlet_runs_to_its_end_when_the_client_leaves_with_the_last_chunk(
     wait_for("the outlet", lambda: "heard all of one two" in client.get(f"/api/functions/id/{id}/logs").text)
 
 
+PIPELINE_FILTER = """
+    from pydantic import BaseModel
+
+    class Pipeline:
+        class Valves(BaseModel):
+            pipelines: list[str] = ["{target}"]
+            priority: int = 0
+
+        def __init__(self):
+            self.type = "filter"
+            self.valves = self.Valves()
+
+        async def inlet(self, body, user):
+            body["messages"][-1]["content"] += f" <pipeline {{user['email']}}"
+            return body
+
+        async def outlet(self, body, user):
+            body["messages"][-1]["content"] += " pipeline>"
+            return body
+"""
+PIPELINE_MODEL = """
+    class Pipeline:
+        def pipe(self, user_message, model_id, messages, body):
+            return f"[{user_message}]"
+
+        async def inlet(self, body, user):
+            body["messages"][-1]["content"] += " <own"
+            return body
+
+        async def outlet(self, body, user):
+            body["messages"][-1]["content"] += " own>"
+            return body
+"""
+
+
+def test_filters_of_pipelines_run_first_unless_the_client_runs_them(place: Place, client: httpx.Client) -> None:
+    model = place.pipe(PIPELINE_MODEL)
+    place.filter(
+        """
+        class Filter:
+            def inlet(self, body):
+                body["messages"][-1]["content"] += " <function"
+                return body
+
+            def outlet(self, body):
+                body["messages"][-1]["content"] += " function>"
+                return body
+        """
+    )
+    place.add("pipeline", PIPELINE_FILTER.format(target=model))
+    place.add("other", PIPELINE_FILTER.format(target="another-model"))
+
+    sees = "[hello <pipeline {who} <own <function] own> pipeline> function>"
+    with place.server.client(place.server.add_token(email="ada@example.org")) as ada:
+        assert ask(ada, model) == sees.format(who="ada@example.org")
+    by_pipelines = client.post("/chat/completions", json=body(model, stream=False)).json()
+    assert by_pipelines["choices"][0]["message"]["content"] == "[hello <function] function>"
+
+
 # ---- one world -------------------------------------------------------------------------------------------
 
 VERSIONED_PIPE = """

@@ -74,7 +74,7 @@ class Completions:
         self._count(turn, answering)
         if not filtered:
             return await self._source(turn, answering, describe)
-        chain = self._chain(turn)
+        chain = self._chain(turn, answering)
         if not chain:
             return await self._source(turn, answering, describe)
         asked = turn.request.model
@@ -96,15 +96,19 @@ class Completions:
     async def completed(self, turn: Turn, chat: Mapping[str, Any]) -> dict[str, Any]:
         """What the outlets make of a chat whose answer is complete. Raises UnknownModel, and what a filter fails
         with."""
-        await self._resolve(turn)
-        chain = self._chain(turn)
+        chain = self._chain(turn, await self._resolve(turn))
         with self._calls.executor.pinned(chain.filters):
             return await Stages(self._calls, chain, turn, self._unfiltered).after(chat, strict=True)
 
-    def _chain(self, turn: Turn) -> Chain:
+    def _chain(self, turn: Turn, answering: Pipe | Found) -> Chain:
         chosen = turn.request.value("filter_ids")
         return self._filters.chain(
-            turn.world, turn.request.model, turn.caller, chosen if isinstance(chosen, list) else ()
+            turn.world,
+            turn.request.model,
+            turn.caller,
+            chosen if isinstance(chosen, list) else (),
+            answering.function if isinstance(answering, Pipe) else None,
+            pipelines=not turn.filters_itself,
         )
 
     async def _resolve(self, turn: Turn) -> Pipe | Found:

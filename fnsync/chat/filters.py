@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from fnsync.chat.pipelines import applies_to, is_filter
 from fnsync.errors import Unavailable
 from fnsync.model import FunctionId, Kind, LiveFunction, Settings, User
 from fnsync.plan import Standing
@@ -58,11 +59,22 @@ class Filters:
         self._all: tuple[LiveFunction, ...] = ()
         #: Model -> the filters that concern it.
         self._of_model: dict[str, tuple[LiveFunction, ...]] = {}
-        #: Ids of the filters of one request -> their chain.
-        self._chains: dict[tuple[FunctionId, ...], Chain] = {}
+        #: Ids of the filters of one request, and of the pipeline that answers -> their chain.
+        self._chains: dict[tuple[tuple[FunctionId, ...], FunctionId | None], Chain] = {}
 
-    def chain(self, world: World, model: str, caller: User, chosen: Collection[object]) -> Chain:
-        """The filters around `model` for a request of `caller`; `chosen`: its `filter_ids`.
+    def chain(
+        self,
+        world: World,
+        model: str,
+        caller: User,
+        chosen: Collection[object],
+        answering: LiveFunction | None = None,
+        *,
+        pipelines: bool = True,
+    ) -> Chain:
+        """The filters around `model` for a request of `caller`; `chosen`: its `filter_ids`. `answering`: the function
+        that is the model; a pipeline may have hooks of its own. `pipelines`: whether those of pipelines are called, or
+        the client does that itself.
 
         Raises Unavailable where a filter that is required is not there.
         """
@@ -70,22 +82,24 @@ class Filters:
             self._require(model, caller)
         if world is not self._world:
             self._learn(world)
-        if not self._all:
+        own = answering if pipelines and answering is not None and answering.kind is Kind.PIPELINE else None
+        if not self._all and own is None:
             return NO_CHAIN
         found = self._of_model.get(model)
         if found is None:
-            found = self._of_model[model] = tuple(f for f in self._all if concerns(f.settings, model))
-        mine = tuple(f for f in found if (not f.manifest.toggle or f.id in chosen) and is_meant_for(f.settings, caller))
-        ids = tuple(f.id for f in mine)
-        chain = self._chains.get(ids)
+            found = self._of_model[model] = tuple(f for f in self._all if _surrounds(f, model))
+        mine = tuple(f for f in found if _takes_part(f, caller, chosen) and (pipelines or f.kind is Kind.FILTER))
+        key = tuple(f.id for f in mine), own.id if own is not None else None
+        chain = self._chains.get(key)
         if chain is None:
-            chain = self._chains[ids] = _chain(mine)
+            chain = self._chains[key] = _chain(mine, own)
         return chain
 
     def _learn(self, world: World) -> None:
         self._world = world
-        found = [f for f in world.functions.values() if f.active and f.kind is Kind.FILTER and _may_apply(f.settings)]
-        self._all = tuple(sorted(found, key=lambda function: (priority(function), function.id)))
+        found = [f for f in world.functions.values() if f.active and _may_apply(f)]
+        # Those of pipelines come first, as where Open WebUI calls them.
+        self._all = tuple(sorted(found, key=lambda f: (f.kind is Kind.FILTER, priority(f), f.id)))
         self._of_model.clear()
         self._chains.clear()
 
@@ -100,9 +114,18 @@ class Filters:
                 )
 
 
-def _chain(filters: tuple[LiveFunction, ...]) -> Chain:
-    stages = {name: tuple(f for f in filters if f.manifest.handler(name) is not None) for name in STAGES}
-    return Chain(filters, {name: found for name, found in stages.items() if found})
+def _chain(filters: tuple[LiveFunction, ...], own: LiveFunction | None) -> Chain:
+    """`own`: the pipeline that answers; its inlet comes behind those of other pipelines, its outlet is the first."""
+    others = [f for f in filters if f.kind is Kind.PIPELINE]
+    functions = [f for f in filters if f.kind is Kind.FILTER]
+    hooks = [own] if own is not None else []
+    orders = {"inlet": [*others, *hooks, *functions], "outlet": [*hooks, *others, *functions]}
+    stages = {
+        name: tuple(f for f in orders.get(name, functions) if f.manifest.handler(name) is not None) for name in STAGES
+    }
+    stages = {name: found for name, found in stages.items() if found}
+    taking_part = tuple(dict.fromkeys(f.id for found in stages.values() for f in found))
+    return Chain(tuple(f for f in (*filters, *hooks) if f.id in taking_part), stages)
 
 
 def concerns(settings: Settings, model: str) -> bool:
@@ -139,5 +162,18 @@ def priority(function: LiveFunction) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _may_apply(settings: Settings) -> bool:
-    return settings.is_global or bool(settings.models)
+def _may_apply(function: LiveFunction) -> bool:
+    settings = function.settings
+    if function.kind is Kind.FILTER:
+        return settings.is_global or bool(settings.models)
+    return is_filter(function)
+
+
+def _surrounds(function: LiveFunction, model: str) -> bool:
+    if concerns(function.settings, model):
+        return True
+    return function.kind is Kind.PIPELINE and applies_to(function, model)
+
+
+def _takes_part(function: LiveFunction, caller: User, chosen: Collection[object]) -> bool:
+    return (not function.manifest.toggle or function.id in chosen) and is_meant_for(function.settings, caller)
