@@ -32,6 +32,8 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "filters": chatting.filters,
     "stream-filter": chatting.stream_filter,
     "streams": chatting.streams,
+    "inlet": chatting.inlet,
+    "nested": chatting.nested,
     "scale": completions.scale,
     "reconcile": saving.reconcile,
     "list": listing.functions,

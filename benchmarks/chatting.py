@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from benchmarks.bench import Bench
 from benchmarks.completions import CONNECTIONS, PATH, connections_of, job, measured, rounds
+from benchmarks.connection import post
 from benchmarks.load import Job
 from benchmarks.processes import cpu_s, descendants
 from benchmarks.project import CHUNKS, FILTERS, LONG_CHUNKS
 from benchmarks.reference import BASE_MODEL
 from benchmarks.report import Row
-from benchmarks.servers import Running, reference
+from benchmarks.servers import TOKEN, Running, reference
 
 #: How workers are called.
 WORKER = "fnsync-worker"
@@ -75,6 +76,49 @@ def streams(bench: Bench) -> Iterator[Row]:
         yield Row(f"{name}: a whole stream, p50", ours.p50_ms, "ms", theirs.p50_ms)
         yield Row(f"{name}: a whole stream, p99", ours.p99_ms, "ms", theirs.p99_ms)
         yield from _costs(bench, server, name, job(bench, server, PATH, "long", MANY_STREAMS, stream=True))
+
+
+def inlet(bench: Bench) -> Iterator[Row]:
+    """A filter of the Pipelines protocol, as Open WebUI calls it before each chat, against a bare endpoint."""
+    user = {"id": "u1", "email": "ada@example.org", "name": "Ada", "role": "user"}
+    chat = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hello, how are you today?"}]}
+    body = {"user": user, "body": {**chat, "metadata": {"chat_id": "c1", "message_id": "m1", "session_id": "s1"}}}
+    with bench.serving(bench.project(1, "hook")) as server, reference(bench.folder) as bare:
+        for connections in CONNECTIONS:
+            name = f"Pipelines inlet, {connections_of(connections)}"
+            ours, theirs = measured(
+                bench,
+                name,
+                _post(bench, server, "/hook/filter/inlet", body, connections),
+                _post(bench, bare, "/inlet", body, connections),
+            )
+            yield Row(f"{name}: round trips", ours.per_second, "/s", theirs.per_second, None, ours.spread, rounds(ours))
+            yield Row(f"{name}: p50", ours.p50_ms, "ms", theirs.p50_ms)
+
+
+def nested(bench: Bench) -> Iterator[Row]:
+    """A pipe that has a base model answer, against the bare provider."""
+    with reference(bench.folder) as upstream:
+        project = bench.project(1, "nesting")
+        with bench.serving(project, FNSYNC_UPSTREAMS=_given(upstream)) as server:
+            for connections in CONNECTIONS:
+                for title, stream, unit in (("answers", False, 1), (f"chunks of {CHUNKS}", True, CHUNKS)):
+                    name = f"nested completion, {connections_of(connections)}"
+                    ours, theirs = measured(
+                        bench,
+                        f"{name}: {title}",
+                        job(bench, server, PATH, "nesting", connections, stream=stream),
+                        job(bench, upstream, PATH, BASE_MODEL, connections, stream=stream),
+                    )
+                    value, other = ours.per_second * unit, theirs.per_second * unit
+                    yield Row(f"{name}: {title}", value, "/s", other, None, ours.spread, rounds(ours))
+                    if not stream:
+                        yield Row(f"{name}: p50", ours.p50_ms, "ms", theirs.p50_ms)
+            yield from _costs(bench, server, "nested completion", job(bench, server, PATH, "nesting", 16))
+
+
+def _post(bench: Bench, server: Running, path: str, body: object, connections: int) -> Job:
+    return Job(server.port, post(path, body, TOKEN).decode("latin-1"), connections, bench.sizes.seconds)
 
 
 def _costs(bench: Bench, server: Running, name: str, load: Job) -> Iterator[Row]:

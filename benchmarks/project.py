@@ -66,6 +66,27 @@ class Filter:
         return event
 '''
 
+#: A filter of the Pipelines protocol.
+HOOK = """class Pipeline:
+    def __init__(self):
+        self.type = "filter"
+
+    async def inlet(self, body: dict, user: dict | None = None) -> dict:
+        body["seen_by"] = user["email"]
+        return body
+"""
+
+#: A pipe that asks another model.
+NESTING = """from open_webui.models.users import Users
+from open_webui.utils.chat import generate_chat_completion
+
+
+class Pipe:
+    async def pipe(self, body: dict, __user__: dict, __request__):
+        user = await Users.get_user_by_id(__user__["id"])
+        return await generate_chat_completion(__request__, {**body, "model": "base-model"}, user)
+"""
+
 #: The function that is changed while the time is taken.
 EDITED = '''"""
 title: Edited
@@ -329,5 +350,13 @@ def named_source(name: str) -> str:
         return (SAMPLES / "echo.py").read_text(encoding="utf-8")
     if name in FILTERS:
         return AROUND.format(number=FILTERS.index(name))
-    sources = {"chunks": STREAMING, "plain_chunks": PLAIN_STREAMING, "long": LONG, "upper": UPPER, "edited": edited(0)}
+    sources = {
+        "hook": HOOK,
+        "nesting": NESTING,
+        "chunks": STREAMING,
+        "plain_chunks": PLAIN_STREAMING,
+        "long": LONG,
+        "upper": UPPER,
+        "edited": edited(0),
+    }
     return sources[name]

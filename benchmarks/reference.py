@@ -108,6 +108,12 @@ async def completions(request: Request) -> Response:
     return await (ready_made(request) if body.get("stream") else echo(request))
 
 
+async def inlet(request: Request) -> JSONResponse:
+    """As a filter that returns the body with one key more."""
+    sent = await request.json()
+    return JSONResponse({**sent["body"], "seen_by": sent["user"]["email"]})
+
+
 async def models(request: Request) -> JSONResponse:
     return JSONResponse({"object": "list", "data": [{"id": BASE_MODEL, "object": "model"}]})
 
@@ -116,6 +122,7 @@ app = Starlette(
     routes=[
         Route("/v1/models", models),
         Route("/v1/chat/completions", completions, methods=["POST"]),
+        Route("/inlet", inlet, methods=["POST"]),
         Route("/echo", echo, methods=["POST"]),
         Route("/stream", stream, methods=["POST"]),
         Route("/long-stream", long_stream, methods=["POST"]),
