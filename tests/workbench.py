@@ -34,6 +34,7 @@ from fnsync.runtime.asks import Listener
 from fnsync.runtime.call import Invocation, RunningCall
 from fnsync.runtime.environments import Environments, RequirementsPolicy
 from fnsync.runtime.executor import Executor, ExecutorOptions
+from fnsync.runtime.hosting import Host
 
 WAIT_S = 20.0
 MB = 2**20
@@ -175,12 +176,13 @@ def invocation(
     user_valves: Mapping[str, Any] | None = None,
     events: bool = False,
     listener: Listener | None = None,
+    host: Host | None = None,
 ) -> Invocation:
     """An Invocation of a chat request, if no other body is given; None: without a body."""
     if body is ...:
         body = {"model": "probe", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
     data = b"" if body is None else json.dumps(body).encode()
-    return Invocation(handler, data, stream, context or {}, user_valves or {}, events, listener=listener)
+    return Invocation(handler, data, stream, context or {}, user_valves or {}, events, listener=listener, host=host)
 
 
 def result(reply: wire.Reply) -> Any:

@@ -26,6 +26,7 @@ from fnsync.errors import (
 from fnsync.model import Problem
 from fnsync.runtime import valves, wire
 from fnsync.runtime.asks import Asks, Listener
+from fnsync.runtime.hosting import Host, Hosting
 from fnsync.runtime.worker import Worker
 
 #: Credit is given back in portions of this size, in bytes, so that it costs few frames.
@@ -53,6 +54,8 @@ class Invocation:
     turn: int = 0
     #: Where they go otherwise, and what the function asks; None: nowhere.
     listener: Listener | None = None
+    #: Who answers what the function asks of the server; None: nobody.
+    host: Host | None = None
 
 
 class RunningCall:
@@ -79,6 +82,8 @@ class RunningCall:
         self._asks: Asks | None = None
         #: Whether nobody waits for it any more, so that it may ask nothing.
         self._is_left = False
+        #: Made when the function asks for something.
+        self._hosting: Hosting | None = None
 
     # ---- for the caller ----
 
@@ -211,6 +216,14 @@ class RunningCall:
             case wire.Ask():
                 _check_size(frame.data)
                 self._on_ask(frame)
+            case wire.HostCall():
+                self._on_host_call(frame)
+            case wire.HostCredit():
+                if self._hosting is not None:
+                    self._hosting.on_credit(frame)
+            case wire.HostCancel():
+                if self._hosting is not None:
+                    self._hosting.on_cancel(frame)
 
     def _on_ask(self, frame: wire.Ask) -> None:
         if self._worker is None or self._is_left:
@@ -219,10 +232,21 @@ class RunningCall:
             self._asks = Asks(self._invocation.listener, self._worker.answer)
         self._asks.on_ask(frame)
 
+    def _on_host_call(self, frame: wire.HostCall) -> None:
+        if self._worker is None:
+            return
+        if self._hosting is None:
+            self._hosting = Hosting(self.id, self._invocation.host, self._worker.answer)
+            if self._is_left:
+                self._hosting.close()
+        self._hosting.on_call(frame)
+
     def _end_asks(self) -> None:
         self._is_left = True
         if self._asks is not None:
             self._asks.end()
+        if self._hosting is not None:
+            self._hosting.close()
 
     def _on_chunk(self, frame: wire.Chunk) -> None:
         self._add(frame.items)

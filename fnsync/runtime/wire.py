@@ -20,6 +20,8 @@ ITEM_BYTES = 32
 ITEM_LIMIT = 32 * 1024 * 1024
 #: What a stream's item begins with that the function emitted; JSON never does.
 EMITTED = b"\x1e"
+#: How much of a stream that a function asked of the server may be under way before it has read it, in bytes.
+HOST_WINDOW_BYTES = 256 * 1024
 #: The largest Reply to anything but a Call, in bytes: what a worker tells of its function.
 TOLD_BYTES = 4 * 1024 * 1024
 #: How long the methods that give a class's options may take together, in seconds.
@@ -40,6 +42,14 @@ class WireError(Exception):
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="t"):
     """Base of all frames; travels as an array whose first item is the tag."""
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """Status and headers of a response."""
+
+    status: int
+    media_type: str
+    headers: list[tuple[str, str]]
 
 
 # ---- server -> zygote ------------------------------------------------------------------------------------
@@ -193,20 +203,59 @@ class Stop(Frame, frozen=True, array_like=True, tag=30):
     id: int
 
 
+class HostReply(Frame, frozen=True, array_like=True, tag=43):
+    """The whole answer to a HostCall."""
+
+    id: int
+    number: int
+    #: JSON, or with `head` a response's body.
+    body: bytes
+    #: A file's content.
+    data: bytes = b""
+    head: Head | None = None
+
+
+class HostBegin(Frame, frozen=True, array_like=True, tag=44):
+    """The answer to a HostCall is a stream: HostChunks, then a HostEnd or a HostFailure."""
+
+    id: int
+    number: int
+    head: Head
+    #: Whether the function gets its chunks as text.
+    text: bool
+
+
+class HostChunk(Frame, frozen=True, array_like=True, tag=45):
+    id: int
+    number: int
+    data: bytes
+
+
+class HostEnd(Frame, frozen=True, array_like=True, tag=46):
+    id: int
+    number: int
+
+
+class HostFailure(Frame, frozen=True, array_like=True, tag=47):
+    """A HostCall is refused, failed, or its stream broke; `code` and `status` as in fnsync.errors.
+
+    Codes of its own: `cancelled`, `over` (the call is), `not_here` (this call can ask for nothing).
+    """
+
+    id: int
+    number: int
+    code: str
+    status: int
+    message: str
+    hint: str | None = None
+
+
 # ---- worker -> server ------------------------------------------------------------------------------------
 
 
 class Hello(Frame, frozen=True, array_like=True, tag=20):
     protocol: int
     pid: int
-
-
-class Head(msgspec.Struct, frozen=True, array_like=True):
-    """Status and headers of a response that a handler made itself."""
-
-    status: int
-    media_type: str
-    headers: list[tuple[str, str]]
 
 
 class Reply(Frame, frozen=True, array_like=True, tag=21):
@@ -302,6 +351,34 @@ class Ask(Frame, frozen=True, array_like=True, tag=27):
     data: bytes
 
 
+class HostCall(Frame, frozen=True, array_like=True, tag=40):
+    """What a function asks of the server; answered with HostReply, HostBegin or HostFailure."""
+
+    id: int
+    #: Tells the questions of one worker apart.
+    number: int
+    name: str
+    #: JSON.
+    body: bytes
+    #: A file's content.
+    data: bytes = b""
+
+
+class HostCredit(Frame, frozen=True, array_like=True, tag=41):
+    """The function has read this many bytes of the stream that it asked for."""
+
+    id: int
+    number: int
+    size: int
+
+
+class HostCancel(Frame, frozen=True, array_like=True, tag=42):
+    """The function does not want the answer any more."""
+
+    id: int
+    number: int
+
+
 class Line(msgspec.Struct, frozen=True, array_like=True):
     """One line of output. `stream`: `stdout`, `stderr` or `log`."""
 
@@ -380,8 +457,9 @@ class DescribedHandler(msgspec.Struct, frozen=True):
 
 ToZygote = Fork
 FromZygote = ZygoteReady | Forked | Exited
-ToWorker = Describe | Configure | Call | Cancel | Credit | Answer | Check | Options | Stop
-FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Event | Ask | Lines
+HostFrame = HostReply | HostBegin | HostChunk | HostEnd | HostFailure
+ToWorker = Describe | Configure | Call | Cancel | Credit | Answer | Check | Options | Stop | HostFrame
+FromWorker = Hello | Reply | Begin | Chunk | End | Failure | Event | Ask | HostCall | HostCredit | HostCancel | Lines
 
 #: The bytes of a value within a frame. Raises OverflowError, UnicodeEncodeError, TypeError, RecursionError.
 encode_value = msgspec.msgpack.Encoder().encode

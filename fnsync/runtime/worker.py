@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 import structlog
 
-from fnsync.runtime import wire
+from fnsync.runtime import hosting, wire
 from fnsync.runtime.logs import LogLine
 
 log = structlog.get_logger()
@@ -176,7 +176,7 @@ class Worker(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(wire.encode(frame))
 
-    def answer(self, frame: wire.Answer) -> None:
+    def answer(self, frame: wire.Frame) -> None:
         """Send what the worker asked for, unless it asks without ever reading."""
         if self._transport is not None and self._transport.get_write_buffer_size() > UNREAD_BYTES:
             self.kill("the worker asks and does not read the answers", blame=True)
@@ -204,6 +204,8 @@ class Worker(asyncio.Protocol):
             self._on_hello(frame)
         elif (call := self.calls.get(frame.id)) is not None:
             call.on_frame(frame)
+        elif isinstance(frame, wire.HostCall):
+            self.answer(hosting.over(frame))
 
     def _on_hello(self, frame: wire.Hello) -> None:
         if frame.protocol != wire.PROTOCOL:

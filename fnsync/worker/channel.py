@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import threading
 from collections import deque
@@ -35,6 +36,9 @@ class Channel:
         self._unsent = bytearray()
         self._flushing = False
         self._waiting_to_write = False
+        self._thread = threading.get_ident()
+        #: Frames that came while the loop's thread waited for others.
+        self._held: deque[wire.ToWorker] = deque()
         connection.setblocking(False)
         loop.add_reader(connection.fileno(), self._on_readable)
 
@@ -99,20 +103,54 @@ class Channel:
                 sent = self._send(unsent)
             del self._unsent[:sent]
             done = not self._unsent
-        if done:
+        if done and self._waiting_to_write:
             self._waiting_to_write = False
             self._loop.remove_writer(self._socket.fileno())
 
     def _on_readable(self) -> None:
+        self._deliver()
+        for frame in self._read():
+            self._receive(frame)
+
+    def _read(self) -> list[wire.ToWorker]:
         try:
             data = self._socket.recv(READ_BYTES)
         except BlockingIOError:
-            return
+            return []
         except OSError:
             data = b""
         if not data:
             self._loop.remove_reader(self._socket.fileno())
             self._lost()
-            return
-        for frame in self._decoder.feed(data):
-            self._receive(frame)
+            return []
+        return self._decoder.feed(data)
+
+    # ---- waiting in the loop's own thread ----
+
+    def on_its_loop(self) -> bool:
+        """Whether this is the thread that reads the frames, so that waiting for one takes `wait`."""
+        return threading.get_ident() == self._thread
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Hold up the loop until answers of the server make `done` true. What else comes waits for the loop."""
+        poll = select.poll()
+        while not done():
+            poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+            for _, events in poll.poll():
+                if events & select.POLLOUT:
+                    self._on_writable()
+                if events & ~select.POLLOUT:
+                    self._take(self._read())
+        if self._held:
+            self._loop.call_soon(self._deliver)
+
+    def _take(self, frames: list[wire.ToWorker]) -> None:
+        for frame in frames:
+            if isinstance(frame, wire.HostFrame):
+                self._receive(frame)
+            else:
+                self._held.append(frame)
+
+    def _deliver(self) -> None:
+        while self._held:
+            self._receive(self._held.popleft())

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from fnsync.runtime import wire
-from fnsync.worker import arguments, embeds, lifecycle, loader, results, stages
+from fnsync.worker import arguments, embeds, host, lifecycle, loader, results, stages, threads
 from fnsync.worker.calls import ActiveCall, Cancelled
 from fnsync.worker.channel import Channel
 from fnsync.worker.faults import Fault, Places
@@ -22,7 +22,6 @@ from fnsync.worker.hooks import Hooks
 from fnsync.worker.options import OptionMethods
 from fnsync.worker.output import Output, Stream, current_call
 from fnsync.worker.talking import Talk
-from fnsync.worker.threads import ThreadPool
 from fnsync.worker.tools import client_tools
 from fnsync.worker.valves import Unfit
 
@@ -51,12 +50,13 @@ class Session:
         self._loop = loop
         self._channel = Channel(loop, connection, self._on_frame, self._on_lost)
         self._output = Output(loop, self._channel)
-        self._threads = ThreadPool(1)
+        self._threads = threads.ThreadPool(1)
         self._options = OptionMethods()
         self._calls: dict[int, ActiveCall] = {}
         self._speech = Talk(self._calls, self._channel)
         self._turns = stages.Turns()
         self._signatures: dict[str, arguments.Signature] = {}
+        self._host = host.Host(self._channel, self._calls)
         self._function: loader.Function | None = None
         self._hooks = Hooks(loop)
         self._places = Places("/", {})
@@ -70,6 +70,8 @@ class Session:
         """Serve forever; the process ends with the channel."""
         session = cls(asyncio.get_running_loop(), connection)
         session._streams = session._output.install()
+        host.install(session._host)
+        threads.inherit_contexts()
         session._channel.post(wire.Hello(wire.PROTOCOL, os.getpid()))
         await session._loop.create_future()
 
@@ -101,6 +103,8 @@ class Session:
                 self._resolve_options(frame)
             case wire.Stop():
                 self._hooks.spawn(self._stop(frame.id))
+            case wire.HostReply() | wire.HostBegin() | wire.HostChunk() | wire.HostEnd() | wire.HostFailure():
+                self._host.on_frame(frame)
             case wire.Answer():
                 self._speech.on_answer(frame)
 
@@ -333,6 +337,7 @@ class Session:
             os._exit(0)  # a process that the function forked, and that came back out of its handler
         self._calls.pop(call.id, None)
         self._speech.end(call.id)
+        self._host.on_call_over(call.id)
         for stream in self._streams:
             stream.finish(call.id)
 

@@ -1,10 +1,14 @@
-"""A bounded pool of daemon threads for sync handlers."""
+"""Threads: a bounded pool of daemon threads for sync handlers, and which call the threads of functions run for."""
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
+from typing import Any
 
 
 class ThreadPool:
@@ -33,3 +37,28 @@ class ThreadPool:
             self._work.get()()
             with self._lock:
                 self._open -= 1
+
+
+def inherit_contexts() -> None:
+    """From now on a thread that a function starts runs in a copy of the context that it was started in, as a task
+    does, and so does what it hands to a pool of threads: both belong to the call."""
+    start = threading.Thread.start
+    submit: Callable[..., Future[Any]] = ThreadPoolExecutor.submit
+
+    @functools.wraps(start)
+    def start_in_context(self: threading.Thread) -> None:
+        context, run = contextvars.copy_context(), self.run
+
+        def run_in_context() -> None:
+            del self.run  # it holds the thread, and the thread holds it
+            context.run(run)
+
+        self.run = run_in_context  # type: ignore[method-assign]
+        start(self)
+
+    @functools.wraps(submit)
+    def submit_in_context(self: ThreadPoolExecutor, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return submit(self, contextvars.copy_context().run, fn, *args, **kwargs)
+
+    threading.Thread.start = start_in_context  # type: ignore[method-assign]
+    ThreadPoolExecutor.submit = submit_in_context  # type: ignore[assignment, method-assign]
