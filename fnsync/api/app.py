@@ -37,11 +37,13 @@ from fnsync.chat.actions import Actions
 from fnsync.chat.completions import Completions
 from fnsync.chat.events import Hub
 from fnsync.chat.filters import Filters
+from fnsync.chat.host import Desk
 from fnsync.chat.models import Models
 from fnsync.chat.rates import Rates
 from fnsync.chat.render import stream_error
 from fnsync.chat.turns import Calls
 from fnsync.errors import Draining, FnsyncError, NotFound
+from fnsync.model import FunctionId
 
 if TYPE_CHECKING:
     from fnsync.service import Service
@@ -74,6 +76,14 @@ class App:
         filters = Filters(service.reconciler.standings.missing)
         rates = Rates(config.rate_limits)
         completions = Completions(calls, self._models, service.upstreams, rates, filters, service.unfiltered)
+        calls.host = Desk(
+            completions,
+            self._models,
+            service.state,
+            service.filing,
+            lambda id: service.index.row(FunctionId(id)),
+            lambda exc, admin: errors.openai_error(exc, admin=admin),
+        ).host
         chat = CompletionsEndpoint(service, self._models, completions, rates, self._tally, hub)
         models = ModelEndpoints(service, self._models)
         functions = FunctionEndpoints(service, self._auth)

@@ -59,6 +59,8 @@ class Private(msgspec.Struct, gc=False):
     background_tasks: Raw | UnsetType = UNSET
 
 
+#: Which chat and message it is about.
+_IDS = ("chat_id", "session_id", "id", "parent_id", "folder_id")
 PRIVATE_KEYS = Private.__struct_fields__
 #: Of a request that has none of them.
 NO_KEYS = Private()
@@ -98,6 +100,12 @@ class ChatRequest:
         """Return a private key's value decoded, None when it was not sent."""
         raw = getattr(self.private, key)
         return None if raw is UNSET else msgspec.json.decode(raw)
+
+    def within(self, outer: ChatRequest) -> ChatRequest:
+        """The request with those ids of `outer` that it has none for."""
+        theirs = {key: raw for key in _IDS if (raw := getattr(outer.private, key)) is not UNSET}
+        own = {key: raw for key in PRIVATE_KEYS if (raw := getattr(self.private, key)) is not UNSET}
+        return ChatRequest(self.model, self.stream, self.body, Private(**{**theirs, **own})) if theirs else self
 
 
 def parse(data: bytes, *, pipelines: bool = False) -> ChatRequest:

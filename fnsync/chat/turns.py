@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -23,7 +23,10 @@ from fnsync.model import FunctionId, LiveFunction, Quota, User
 from fnsync.registry import World
 from fnsync.runtime.call import Invocation
 from fnsync.runtime.executor import CallContext, Executor
+from fnsync.runtime.hosting import Host
 from fnsync.uservalves import UserValves
+
+_numbers = itertools.count(1)
 
 
 def _no_model() -> Mapping[str, Any]:
@@ -51,7 +54,7 @@ class Turn:
     #: The model's entry in the list.
     model: Callable[[], Mapping[str, Any]] = _no_model
     #: Tells it from other requests.
-    number: int = field(default_factory=itertools.count(1).__next__)
+    number: int = field(default_factory=_numbers.__next__)
     #: What `__id__` is, if not the function's id: an action's sub-action.
     called_as: str | None = None
     #: How many calls of functions this request is inside of.
@@ -72,6 +75,19 @@ class Turn:
     def metadata(self, value: msgspec.Raw) -> None:
         self._metadata = value
 
+    def inner(self, request: ChatRequest, metadata: msgspec.Raw) -> Turn:
+        """A request that one of the calls makes: of the same caller, in the same world and chat."""
+        return replace(
+            self,
+            request=request.within(self.request),
+            events=False,
+            model=_no_model,
+            number=next(_numbers),
+            called_as=None,
+            depth=self.depth + 1,
+            _metadata=metadata,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -91,6 +107,8 @@ class Calls:
     def __init__(self, executor: Executor, user_valves: UserValves) -> None:
         self.executor = executor
         self._user_valves = user_valves
+        #: Who answers what a function asks during a call; None: nobody.
+        self.host: Callable[[Turn, LiveFunction], Host] | None = None
         self._plans: dict[FunctionId, Plan] = {}
 
     async def invocation(
@@ -117,7 +135,8 @@ class Calls:
         if plan.has_user_valves:
             own = await self._user_valves.for_call(function, turn.caller)
         turned = turn.number if staged else 0
-        return Invocation(handler, body, stream, values, own, turn.events, turned, turn.listener)
+        host = self.host(turn, function) if self.host is not None else None
+        return Invocation(handler, body, stream, values, own, turn.events, turned, turn.listener, host)
 
     def call(self, function: LiveFunction, invocation: Invocation) -> CallContext:
         """Call a handler, for the time of an `async with` block."""

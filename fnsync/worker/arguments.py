@@ -51,9 +51,12 @@ class Signature:
         self.event_call = "__event_call__" in names
 
 
-def make_request(description: Mapping[str, Any]) -> Any:
-    """A Starlette request over the caller's method, URL and headers; its body was read already."""
+def make_request(description: Mapping[str, Any], metadata: Any = None) -> Any:
+    """A Starlette request over the caller's method, URL and headers; its body was read already. `metadata`: what the
+    handler gets as `__metadata__`."""
     from starlette.requests import Request  # start time: only few functions ask for it
+
+    from fnsync.worker.application import Application
 
     base = str(description.get("base_url") or "http://127.0.0.1/")
     scheme, _, rest = base.partition("://")
@@ -71,7 +74,8 @@ def make_request(description: Mapping[str, Any]) -> Any:
         "headers": [(str(k).lower().encode("latin-1"), str(v).encode("latin-1")) for k, v in _pairs(description)],
         "client": tuple(client) if client else None,
         "server": (host, int(port) if port.isdigit() else (443 if scheme == "https" else 80)),
-        "state": {},
+        "app": Application(),
+        "state": {"user": None, "token": None, "metadata": metadata or {}, "model_id": None, "bypass_filter": False},
     }
     return Request(scope)
 

@@ -10,7 +10,7 @@ import concurrent.futures
 import itertools
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncGenerator, Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ class Stream:
 
     # ---- for the function ----
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """What comes, as it comes. Raises Refused where it breaks; leaving early ends it."""
         try:
             while (chunk := await self._next()) is not None:

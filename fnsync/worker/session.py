@@ -17,6 +17,7 @@ from fnsync.runtime import wire
 from fnsync.worker import arguments, embeds, host, lifecycle, loader, results, stages, threads
 from fnsync.worker.calls import ActiveCall, Cancelled
 from fnsync.worker.channel import Channel
+from fnsync.worker.compat import finder
 from fnsync.worker.faults import Fault, Places
 from fnsync.worker.hooks import Hooks
 from fnsync.worker.options import OptionMethods
@@ -72,6 +73,7 @@ class Session:
         session._streams = session._output.install()
         host.install(session._host)
         threads.inherit_contexts()
+        finder.install()
         session._channel.post(wire.Hello(wire.PROTOCOL, os.getpid()))
         await session._loop.create_future()
 
@@ -383,7 +385,7 @@ class Session:
         if "__user__" in values:
             values["__user__"] = self._user(values["__user__"], frame)
         if isinstance(values.get("__request__"), dict):
-            values["__request__"] = arguments.make_request(values["__request__"])
+            values["__request__"] = arguments.make_request(values["__request__"], values.get("__metadata__"))
         return values
 
     def _talk(self, frame: wire.Call, handler: Any, reserved: dict[str, Any]) -> dict[str, Any]:

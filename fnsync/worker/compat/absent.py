@@ -1,0 +1,128 @@
+"""What is not provided of `open_webui`: it can be imported, and raises one clear error where it is used.
+
+A name or module that is imported inside a `try` whose handler catches ImportError is not there: the author knows what
+to do without it, and does it.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import opcode
+import sys
+from collections.abc import Callable
+from types import FrameType, ModuleType
+from typing import Any, NoReturn
+
+_IMPORT_FROM = opcode.opmap["IMPORT_FROM"]
+_CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+
+
+class NotProvided(AttributeError, NotImplementedError):
+    """A name of `open_webui` that this server has nothing for. An AttributeError, so that `hasattr` says no."""
+
+    def __init__(self, symbol: str) -> None:
+        super().__init__(
+            f"{symbol} is not provided by fnsync: do without it, or import it within `try: … except ImportError:` and "
+            "say there what is to be done instead; `fnsync check --compat` tells what is provided"
+        )
+        self.symbol = symbol
+
+
+class Absent:
+    """Stands for a name; any use of it raises NotProvided."""
+
+    def __init__(self, symbol: str) -> None:
+        object.__setattr__(self, "_symbol", symbol)
+
+    def _raise(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotProvided(object.__getattribute__(self, "_symbol"))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        symbol = object.__getattribute__(self, "_symbol")
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)  # what Python and libraries look for by themselves
+        raise NotProvided(f"{symbol}.{name}")
+
+    def __repr__(self) -> str:
+        return f"<{object.__getattribute__(self, '_symbol')}, not provided by fnsync>"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._raise()
+
+    __call__ = __getitem__ = __setitem__ = __iter__ = __await__ = __aiter__ = __len__ = __contains__ = _raise
+    __enter__ = __exit__ = __aenter__ = __aexit__ = __mro_entries__ = __instancecheck__ = __subclasscheck__ = _raise
+    __or__ = __ror__ = __add__ = __radd__ = __lt__ = __gt__ = __int__ = __float__ = _raise
+    __fspath__ = __truediv__ = __rtruediv__ = __get_pydantic_core_schema__ = _raise
+
+
+class AbsentModule(ModuleType):
+    """A module below open_webui of which nothing is provided."""
+
+    __path__: list[str] = []
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, f"{name} is not provided by fnsync.")
+        self.__dict__["__getattr__"] = attribute_of(name)
+
+
+def attribute_of(module: str) -> Callable[[str], Any]:
+    """A `__getattr__` for a module of that name: what becomes of names that are not in it."""
+
+    def __getattr__(name: str) -> Any:
+        symbol = f"{module}.{name}"
+        if name.startswith("__"):
+            raise AttributeError(f"{symbol} is not there")
+        frame = sys._getframe(1)
+        if not _is_importing(frame):
+            raise NotProvided(symbol)
+        if is_guarded(frame):
+            raise NotProvided(symbol)  # the import statement makes an ImportError of it
+        return Absent(symbol)
+
+    return __getattr__
+
+
+def _is_importing(frame: FrameType) -> bool:
+    """Whether the frame is in the middle of `from … import name`."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    return 0 <= at < len(code) and code[at] == _IMPORT_FROM
+
+
+def importer() -> FrameType | None:
+    """The frame with the import statement that is being carried out."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith("<frozen importlib") and file not in (__file__, _FINDER):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+_FINDER = __file__.replace("absent", "finder")
+
+
+def is_guarded(frame: FrameType) -> bool:
+    """Whether the line that a frame is at lies in a `try` that catches ImportError."""
+    return any(first <= frame.f_lineno <= last for first, last in _guarded_lines(frame.f_code.co_filename))
+
+
+@functools.lru_cache(maxsize=64)
+def _guarded_lines(file: str) -> tuple[tuple[int, int], ...]:
+    """First and last lines of the bodies of such statements; only read where something absent is imported."""
+    try:
+        with open(file, "rb") as source:
+            module = ast.parse(source.read())
+    except (OSError, SyntaxError, ValueError):  # no file: code made at run time
+        return ()
+    return tuple(
+        (node.body[0].lineno, node.body[-1].end_lineno or node.body[-1].lineno)
+        for node in ast.walk(module)
+        if isinstance(node, ast.Try | ast.TryStar) and any(map(_catches_import, node.handlers))
+    )
+
+
+def _catches_import(handler: ast.ExceptHandler) -> bool:
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(kind is None or (isinstance(kind, ast.Name) and kind.id in _CATCHES) for kind in kinds)

@@ -1,0 +1,70 @@
+"""Contents of files: the server keeps them; a worker has copies in a folder of its own, made as they are needed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from fnsync.worker.compat.ready import Question
+from fnsync.worker.compat.records import Asking
+
+#: Where the copies are.
+FOLDER = Path.cwd() / "uploads"
+FOLDER.mkdir(mode=0o700, exist_ok=True)
+#: What the server finds a content by.
+_KEY = re.compile(r"[0-9a-f]{32}_[^/]+")
+
+
+def keep(name: str, data: bytes) -> Asking:
+    """Keep a content; return its path here."""
+    told = yield Question("keep_content", {"name": name}, data)
+    place = path_of(told.value)
+    place.write_bytes(data)
+    return str(place)
+
+
+def path_of(key: str) -> Path:
+    """Where the copy of a content is, or will be."""
+    return FOLDER / Path(key).name
+
+
+def key_of(path: Any) -> str | None:
+    """The key in a path that a worker, be it another, gave to a content; None: it is none."""
+    name = Path(str(path)).name if path else ""
+    return name if _KEY.fullmatch(name) else None
+
+
+def fetch(path: Any) -> Asking:
+    """Have the copy there; return its path. Raises FileNotFoundError."""
+    key = key_of(path)
+    if key is None:
+        if Path(str(path)).is_file():  # the function wrote it itself
+            return str(path)
+        raise FileNotFoundError(f"{path} is no file that functions keep")
+    place = path_of(key)
+    if not place.exists():
+        told = yield Question("content", {"name": key})
+        if told.value is None:
+            raise FileNotFoundError(f"the content of {key} is not kept here for this user")
+        place.write_bytes(told.data)
+    return str(place)
+
+
+def adopt(path: Any) -> Asking:
+    """The key of a path, after keeping the content if it is a file that the function wrote itself; None: neither."""
+    key = key_of(path)
+    if key is None and path and Path(str(path)).is_file():
+        data = Path(str(path)).read_bytes()
+        key = key_of((yield from keep(Path(str(path)).name, data)))
+    return key
+
+
+def drop(path: Any) -> Asking:
+    """Forget a content and its copy; returns whether it was there."""
+    key = key_of(path)
+    if key is None:
+        return False
+    path_of(key).unlink(missing_ok=True)
+    told = yield Question("drop_content", {"name": key})
+    return told.value

@@ -1,0 +1,343 @@
+"""What functions get from `open_webui` here: asked for over HTTP, by different users of one server."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import upstream as stub
+from tests.conftest import Project, Server
+from tests.upstream import KEY, Upstream
+
+CHAT = "/v1/chat/completions"
+
+#: A pipe whose message names the method that answers; the answer is JSON.
+PROBE = """
+import asyncio, inspect, json, threading
+{head}
+
+class Pipe:
+    async def pipe(self, body, __user__=None, __request__=None, __metadata__=None):
+        method = getattr(self, body["messages"][-1]["content"].split()[0])
+        self.asked = body["messages"][-1]["content"].split()[1:]
+        try:
+            found = await method(__request__, __user__, *body["messages"][-1]["content"].split()[1:])
+        except Exception as exc:
+            found = {{"error": type(exc).__name__, "said": str(getattr(exc, "detail", "") or exc)}}
+        return {{"found": found}}
+{methods}
+"""
+
+
+def probe(head: str, methods: str) -> str:
+    return PROBE.format(head=textwrap.dedent(head), methods=textwrap.indent(textwrap.dedent(methods), "    "))
+
+
+FILES: dict[str, str] = {
+    "people": probe(
+        """
+        from open_webui.models.users import Users, User, UserModel
+        from open_webui.models.functions import Functions
+        from open_webui.models.models import Models
+        """,
+        """
+        async def awaited(self, request, user, id):
+            found = await Users.get_user_by_id(id)
+            return None if found is None else [type(found).__name__, found.id, found.name, found.email, found.role]
+
+        async def plain(self, request, user, id):
+            found = Users.get_user_by_id(id)
+            if found is None:
+                return None
+            again = await found
+            kinds = [isinstance(found, UserModel), isinstance(found, User), inspect.isawaitable(again)]
+            return [*kinds, found.email, again.email]
+
+        async def helper(self, request, user, id):
+            async def maybe(value):
+                while inspect.isawaitable(value):
+                    value = await value
+                return value
+            found = await maybe(Users.get_user_by_id(id))
+            return None if found is None else found.role
+
+        async def elsewhere(self, request, user, id):
+            def there():
+                one = asyncio.run(Users.get_user_by_id(id)).email
+                other = Users.get_user_by_id(id).email
+                return [one, other]
+            many = await asyncio.gather(Users.get_user_by_id(id), Users.get_first_user())
+            task = await asyncio.create_task(Users.get_user_by_id(id))
+            in_thread = await asyncio.to_thread(Users.get_user_by_id, id)
+            return [await asyncio.to_thread(there), [one.id for one in many], task.id, in_thread.id]
+
+        async def fields(self, request, user):
+            made = UserModel(**user)
+            dumped = Users.get_user_by_id(user["id"]).model_dump()
+            return [sorted(set(UserModel.model_fields) - set(dumped)), User(**user).email == dumped["email"], made.role]
+
+        async def by_email(self, request, user, email):
+            found = await Users.get_user_by_email(email)
+            return None if found is None else found.id
+
+        async def functions(self, request, user, id):
+            found = await Functions.get_function_by_id(id)
+            valves = await Functions.get_function_valves_by_id(id)
+            listed = [one.id for one in await Functions.get_functions()]
+            shown = None if found is None else [found.id, found.type, bool(found.content), found.is_active]
+            return [shown, valves, id in listed]
+
+        async def models(self, request, user, id):
+            found = Models.get_model_by_id(id)
+            state = request.app.state
+            entry = getattr(state, "MODELS", {}).get(id)
+            shown = found and [found.id, found.name, found.base_model_id]
+            return [shown, entry and entry["name"], hasattr(state, "config")]
+
+        async def nothing(self, request, user):
+            return await Users.delete_user_by_id("x")
+        """,
+    ),
+    "asking": probe(
+        """
+        from open_webui.utils.chat import generate_chat_completion
+        from open_webui.main import generate_chat_completions, chat_completion
+        from open_webui.models.users import Users
+        from starlette.responses import JSONResponse
+        """,
+        """
+        async def plain(self, request, user, model, text="hello"):
+            form = {"model": model, "messages": [{"role": "user", "content": text.replace("_", " ")}]}
+            found = await generate_chat_completion(request, form, Users.get_user_by_id(user["id"]))
+            if isinstance(found, JSONResponse):
+                return [found.status_code, json.loads(found.body)]
+            return [type(found).__name__, found["choices"][0]["message"]["content"], form["model"]]
+
+        async def full(self, request, user, model):
+            form = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+            found = await generate_chat_completions(request, form, user)
+            return found["choices"][0]["message"]["content"]
+
+        async def stream(self, request, user, model):
+            form = {"model": model, "messages": [{"role": "user", "content": "a b"}], "stream": True}
+            found = await generate_chat_completion(request, form, Users.get_user_by_id(user["id"]))
+            chunks = [chunk async for chunk in found.body_iterator]
+            types = sorted({type(chunk).__name__ for chunk in chunks})
+            return [found.media_type, types, [chunk if isinstance(chunk, str) else chunk.decode() for chunk in chunks]]
+
+        async def other(self, request, user, model):
+            form = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+            return await generate_chat_completion(request, form, {"id": "somebody else"})
+
+        async def thread(self, request, user, model):
+            form = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+            run = lambda: asyncio.run(generate_chat_completion(request, form, None))
+            found = await asyncio.to_thread(run)
+            return found["choices"][0]["message"]["content"]
+        """,
+    ),
+    "words": """
+        class Pipe:
+            async def pipe(self, body, __metadata__, __chat_id__, __user__):
+                if body["messages"][-1]["content"] == "about":
+                    yield f'{__user__["email"]} {__chat_id__} {__metadata__["model_id"]} {__metadata__.get("extra")}'
+                    return
+                for word in body["messages"][-1]["content"].split():
+                    yield word + "!"
+    """,
+    "again": """
+        from open_webui.utils.chat import generate_chat_completion
+        class Pipe:
+            async def pipe(self, body, __request__):
+                return await generate_chat_completion(__request__, {**body, "stream": False}, None)
+    """,
+    "secretive": """
+        from pydantic import BaseModel
+        class Pipe:
+            class Valves(BaseModel):
+                api_key: str = ""
+                size: int = 1
+                region: str = ""
+            def pipe(self, body):
+                return "x"
+    """,
+    "admins_only": "class Pipe:\n    def pipe(self, body):\n        return 'for admins'\n",
+    "loud": """
+        class Filter:
+            def inlet(self, body):
+                body["messages"][-1]["content"] += " filtered"
+                return body
+    """,
+    "failing": "class Pipe:\n    def pipe(self, body):\n        raise ValueError('on purpose')\n",
+}
+SETTINGS = {
+    "secretive": "valves: {api_key: plain-secret, size: 3, region: {env: UP_KEY}}",
+    "admins_only": "access: {roles: [admin]}",
+    "loud": "models: [words]",
+}
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with stub.serving() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def compat(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Server]:
+    project = Project(tmp_path_factory.mktemp("compat") / "project")
+    for id, text in FILES.items():
+        project.write(f"{id}.py", text)
+    for id, text in SETTINGS.items():
+        project.write(f"{id}.yaml", text + "\n")
+    project.configure(f'upstreams: [{{name: up, kind: openai, url: "{upstream.url}/v1", key: {{env: UP_KEY}}}}]')
+    server = Server(project, environ={"UP_KEY": KEY})
+    try:
+        yield server.wait_ready()
+    finally:
+        server.stop()
+
+
+class Caller:
+    """A user of the server, who asks functions."""
+
+    def __init__(self, server: Server, email: str | None = None) -> None:
+        token = None if email is None else server.add_token("user", email)
+        self.client = server.client(token)
+        if email is None:
+            self.id = "admin"
+        else:
+            with server.state() as state:
+                user = state.user_by_email(email)
+                assert user is not None
+                self.id = user.id
+
+    def ask(self, model: str, said: str, **more: Any) -> Any:
+        body = {"model": model, "messages": [{"role": "user", "content": said}], **more}
+        answer = self.client.post(CHAT, json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["found"]
+
+    def post(self, model: str, said: str, **more: Any) -> httpx.Response:
+        return self.client.post(CHAT, json={"model": model, "messages": [{"role": "user", "content": said}], **more})
+
+
+@pytest.fixture(scope="module")
+def admin(compat: Server) -> Iterator[Caller]:
+    caller = Caller(compat)
+    with caller.client:
+        yield caller
+
+
+@pytest.fixture(scope="module")
+def ada(compat: Server) -> Iterator[Caller]:
+    caller = Caller(compat, "ada@example.org")
+    with caller.client:
+        yield caller
+
+
+@pytest.fixture(scope="module")
+def bob(compat: Server) -> Iterator[Caller]:
+    caller = Caller(compat, "bob@example.org")
+    with caller.client:
+        yield caller
+
+
+# ---- users, functions, models ------------------------------------------------------------------------------------
+
+
+def test_a_user_is_found_however_the_author_asks(ada: Caller) -> None:
+    own = ["UserModel", ada.id, "User", "ada@example.org", "user"]
+    assert ada.ask("people", f"awaited {ada.id}") == own
+    assert ada.ask("people", f"plain {ada.id}") == [True, False, False, "ada@example.org", "ada@example.org"]
+    assert ada.ask("people", f"helper {ada.id}") == "user"
+    found = ada.ask("people", f"elsewhere {ada.id}")
+    assert found == [["ada@example.org"] * 2, [ada.id, "admin"], ada.id, ada.id]
+    assert ada.ask("people", "fields") == [[], True, "user"]
+
+
+@pytest.mark.parametrize("way", ["awaited", "plain", "helper"])
+def test_nobody_is_none(ada: Caller, way: str) -> None:
+    assert ada.ask("people", f"{way} nobody") is None
+
+
+def test_of_others_a_user_sees_id_name_and_role(ada: Caller, bob: Caller, admin: Caller) -> None:
+    assert ada.ask("people", f"awaited {bob.id}") == ["UserModel", bob.id, "User", "", "user"]
+    assert admin.ask("people", f"awaited {bob.id}")[3] == "bob@example.org"
+    assert ada.ask("people", "by_email bob@example.org") is None
+    assert ada.ask("people", "by_email Ada@example.org") == ada.id
+    assert admin.ask("people", "by_email bob@example.org") == bob.id
+
+
+def test_functions_without_secrets_and_for_whom_may_use_them(ada: Caller, admin: Caller) -> None:
+    assert ada.ask("people", "functions secretive") == [["secretive", "pipe", False, True], {"size": 3}, True]
+    assert admin.ask("people", "functions secretive") == [["secretive", "pipe", True, True], {"size": 3}, True]
+    assert ada.ask("people", "functions admins_only") == [None, None, False]
+    assert admin.ask("people", "functions admins_only")[0] == ["admins_only", "pipe", True, True]
+
+
+def test_models_are_those_of_the_caller(ada: Caller, admin: Caller) -> None:
+    assert ada.ask("people", "models words") == [["words", "words", None], "words", False]
+    assert ada.ask("people", "models base-model")[0][0] == "base-model"
+    assert ada.ask("people", "models admins_only") == [None, None, False]
+    assert admin.ask("people", "models admins_only")[0][0] == "admins_only"
+
+
+def test_a_method_that_is_not_provided_says_so(ada: Caller) -> None:
+    found = ada.ask("people", "nothing")
+    assert found["error"] == "NotProvided"
+    assert found["said"].startswith("open_webui.models.users.Users.delete_user_by_id is not provided by fnsync: do")
+
+
+# ---- completions -------------------------------------------------------------------------------------------------
+
+
+def test_a_completion_by_a_function_and_by_a_base_model(ada: Caller) -> None:
+    assert ada.ask("asking", "plain words hello") == ["dict", "hello!", "words"]
+    assert ada.ask("asking", "plain base-model") == ["dict", "one two three", "base-model"]
+    assert ada.ask("asking", "thread words") == "hello!"
+
+
+def test_filters_run_for_the_full_completion_only(ada: Caller) -> None:
+    assert ada.ask("asking", "full words") == "hello!filtered!"
+
+
+def test_a_stream_comes_in_events(ada: Caller) -> None:
+    media_type, types, chunks = ada.ask("asking", "stream words")
+    assert (media_type.partition(";")[0], types) == ("text/event-stream", ["str"])
+    assert all(chunk.startswith("data: ") and chunk.endswith("\n\n") for chunk in chunks)
+    assert chunks[-1] == "data: [DONE]\n\n"
+    texts = [json.loads(chunk[6:])["choices"][0]["delta"].get("content") for chunk in chunks[:-1]]
+    assert texts == ["a!", "b!", None]
+    _, types, chunks = ada.ask("asking", "stream base-model")
+    assert types == ["bytes"]
+    assert "".join(chunks).count('"content"') == 3
+
+
+def test_the_inner_call_is_of_the_same_user_and_chat(ada: Caller) -> None:
+    found = ada.ask("asking", "plain words about", chat_id="chat-7")
+    assert found[1] == "ada@example.org chat-7 words None"
+
+
+def test_errors_of_completions(ada: Caller, admin: Caller) -> None:
+    missing = {"error": "Exception", "said": "Model not found"}
+    assert ada.ask("asking", "plain no_such_model") == missing
+    assert ada.ask("asking", "plain admins_only") == missing
+    assert admin.ask("asking", "plain admins_only")[1] == "for admins"
+    assert ada.ask("asking", "plain base-model !status_429")[0] == 429
+    assert ada.ask("asking", "other words") == {
+        "error": "HTTPException",
+        "said": "a function can ask for completions in the name of its caller only",
+    }
+    assert ada.ask("asking", "plain failing") == {"error": "HTTPException", "said": "on purpose"}
+
+
+def test_nesting_is_bounded(ada: Caller) -> None:
+    answer = ada.post("again", "x")
+    assert answer.status_code == 500
+    assert "nested deeper than 8 calls" in answer.json()["error"]["message"]
