@@ -40,7 +40,7 @@ from fnsync.runtime.logs import LogLine
 from fnsync.source.catalog import Catalog
 from fnsync.source.snapshots import Snapshots
 from fnsync.status import functions_status, repository_status
-from fnsync.store.filing import Filing
+from fnsync.store.filing import filing_of
 from fnsync.store.index import Index
 from fnsync.store.state import State
 from fnsync.uservalves import UserValves
@@ -116,7 +116,7 @@ class Service:
         self.vault.check()
         self.lifecycle = Lifecycle(self.executor, self.registry, self.version, self._added_at, serving=serving)
         self.unfiltered = Unfiltered()
-        self.filing = Filing(data / "filing.sqlite3")
+        self.filing = filing_of(data)
         self.upstreams = Upstreams(config.upstreams, environ)
         self._on_reload = listeners.reload
         self._on_step = listeners.step

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from fnsync.store.filing import Filing
 from tests import upstream as stub
 from tests.conftest import Project, Server
 from tests.upstream import KEY, Upstream
@@ -139,6 +140,95 @@ FILES: dict[str, str] = {
             run = lambda: asyncio.run(generate_chat_completion(request, form, None))
             found = await asyncio.to_thread(run)
             return found["choices"][0]["message"]["content"]
+        """,
+    ),
+    "keeping": probe(
+        """
+        import io, os
+        from pathlib import Path
+        from types import SimpleNamespace
+        from open_webui.config import UPLOAD_DIR
+        from open_webui.models.chats import Chats, ChatForm
+        from open_webui.models.files import FileForm, Files
+        from open_webui.models.folders import Folders, FolderForm, FolderUpdateForm
+        from open_webui.models.skills import SkillForm, Skills
+        from open_webui.routers.files import upload_file_handler
+        from open_webui.storage.provider import Storage
+        """,
+        """
+        async def upload(self, request, user, name, text, process="no"):
+            file = SimpleNamespace(file=io.BytesIO(text.encode()), filename=name, content_type="text/plain")
+            given = {"request": request, "file": file, "metadata": {}, "process": process == "yes", "user": user}
+            made = await upload_file_handler(**given)
+            id = made["id"] if isinstance(made, dict) else made.id
+            return [id, str(request.app.url_path_for("get_file_content_by_id", id=id))]
+
+        async def stored(self, request, user, name, text):
+            data, path = Storage.upload_file(io.BytesIO(text.encode()), name, {})
+            form = FileForm(id=name, filename=name, path=path, meta={"content_type": "text/html"})
+            made = await Files.insert_new_file(user["id"], form)
+            return [data.decode(), made.id, made.user_id == user["id"], Path(Storage.get_file(path)).read_text()]
+
+        async def written(self, request, user, name, text):
+            UPLOAD_DIR.joinpath(name).write_text(text)
+            form = FileForm(id=name, filename=name, path=str(UPLOAD_DIR / name))
+            return (await Files.insert_new_file(user["id"], form)).id
+
+        async def read(self, request, user, id):
+            found = await Files.get_file_by_id(id)
+            if found is None:
+                return None
+            about = await Files.get_file_metadata_by_id(id)
+            path = Path(found.path)
+            return [path.read_text(), found.filename, found.meta, about.hash, path.is_absolute()]
+
+        async def outside(self, request, user, path):
+            form = FileForm(id="outside", filename="x", path=path)
+            made = await Files.insert_new_file(user["id"], form)
+            return [made.path, Storage.get_file(path)]
+
+        async def forget(self, request, user, id):
+            return [await Files.delete_file_by_id(id), await Files.get_file_by_id(id)]
+
+        async def empty(self, request, user):
+            return Storage.upload_file(io.BytesIO(b""), "x", {})
+
+        async def large(self, request, user):
+            return Storage.upload_file(io.BytesIO(b"x" * 40_000_000), "x", {})
+
+        async def chat(self, request, user, id):
+            await Chats.upsert_message_to_chat_by_id_and_message_id(id, "m1", {"role": "user", "content": "one"})
+            await Chats.upsert_message_to_chat_by_id_and_message_id(id, "m2", {"parentId": "m1", "content": "two"})
+            files = await Chats.add_message_files_by_id_and_message_id(id, "m1", [{"id": "f"}])
+            more = Chats.add_message_files_by_id_and_message_id(id, "m1", [{"id": "g"}])
+            found = Chats.get_chat_by_id_and_user_id(id, user["id"])
+            message = await Chats.get_message_by_id_and_message_id(id, "m1")
+            return [files, more, found.title, found.chat["history"], message["content"]]
+
+        async def chats(self, request, user, id):
+            found = await Chats.get_chat_by_id(id)
+            mine = await Chats.get_chats_by_user_id(user["id"])
+            return [found and found.id, await Chats.get_messages_map_by_chat_id(id), len(mine)]
+
+        async def together(self, request, user, id):
+            async def add(number):
+                await Chats.add_message_files_by_id_and_message_id(id, "m", [{"id": number}])
+            await asyncio.gather(*(add(number) for number in range(6)))
+            message = await Chats.get_message_by_id_and_message_id(id, "m")
+            return sorted(file["id"] for file in message["files"])
+
+        async def chat_files(self, request, user, id, file):
+            made = await Chats.insert_chat_files(id, "m1", [file, "no such file"], user["id"])
+            again = await Chats.insert_chat_files(id, "m1", [file], user["id"])
+            return [[one.file_id for one in made], again]
+
+        async def folders(self, request, user):
+            made = await Folders.insert_new_folder(user["id"], FolderForm(name="one"))
+            form = FolderUpdateForm(data={"x": 1})
+            found = await Folders.update_folder_by_id_and_user_id(made.id, user["id"], form)
+            await Skills.insert_new_skill(user["id"], SkillForm(id="s", name="skill", content="text"))
+            skills = await Skills.get_skills_by_user_id(user["id"])
+            return [found.name, found.data, [skill.content for skill in skills]]
         """,
     ),
     "words": """
@@ -341,3 +431,75 @@ def test_nesting_is_bounded(ada: Caller) -> None:
     answer = ada.post("again", "x")
     assert answer.status_code == 500
     assert "nested deeper than 8 calls" in answer.json()["error"]["message"]
+
+
+# ---- files and documents -----------------------------------------------------------------------------------------
+
+
+def test_files_are_kept_and_served_to_their_owner(ada: Caller, bob: Caller, compat: Server) -> None:
+    id, address = ada.ask("keeping", "upload note.txt hello")
+    assert address == f"/api/v1/files/{id}/content"
+    found = ada.ask("keeping", f"read {id}")
+    assert found[:2] == ["hello", "note.txt"]
+    assert (found[2]["content_type"], found[2]["size"], len(found[3]), found[4]) == ("text/plain", 5, 64, True)
+    answer = ada.client.get(address)
+    assert (answer.status_code, answer.text, answer.headers["content-type"]) == (200, "hello", "text/plain")
+    assert answer.headers["content-disposition"] == "inline; filename*=UTF-8''note.txt"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert bob.client.get(address).status_code == 404
+    assert bob.ask("keeping", f"read {id}") is None
+    assert httpx.get(compat.url + address).status_code == 401
+    assert ada.ask("keeping", f"forget {id}") == [True, None]
+    assert ada.client.get(address).status_code == 404
+
+
+def test_a_page_among_the_files_is_saved_and_not_shown(ada: Caller) -> None:
+    assert ada.ask("keeping", "stored page.html <b>x</b>") == ["<b>x</b>", "page.html", True, "<b>x</b>"]
+    answer = ada.client.get("/api/files/page.html/content")
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_a_function_writes_into_uploads_is_kept(ada: Caller) -> None:
+    assert ada.ask("keeping", "written own.txt text") == "own.txt"
+    assert ada.client.get("/api/v1/files/own.txt/content").text == "text"
+
+
+def test_files_are_there_in_another_worker(ada: Caller, compat: Server) -> None:
+    id, _ = ada.ask("keeping", "upload note.txt hello yes")
+    compat.add("reader", textwrap.dedent(FILES["keeping"]))
+    assert ada.ask("reader", f"read {id}")[0] == "hello"
+
+
+@pytest.mark.parametrize("path", ["/etc/hosts", "../../../etc/no_such", "0123456789abcdef0123456789abcdef_x"])
+def test_paths_lead_nowhere_else(ada: Caller, path: str) -> None:
+    assert ada.ask("keeping", f"outside {path}")["error"] == "FileNotFoundError"
+
+
+def test_bounds_of_files(ada: Caller) -> None:
+    assert ada.ask("keeping", "empty")["error"] == "ValueError"
+    found = ada.ask("keeping", "large")
+    assert found["said"] == "a file of 40,000,000 is larger than the 33,554,432 that is allowed"
+
+
+def test_chats_that_functions_write_are_read_back(ada: Caller, bob: Caller) -> None:
+    files, more, title, history, content = ada.ask("keeping", "chat chat-1")
+    assert (files, more) == ([{"id": "f"}], [{"id": "f"}, {"id": "g"}])
+    assert (title, content, history["currentId"]) == ("New Chat", "one", "m2")
+    assert history["messages"]["m1"]["childrenIds"] == ["m2"]
+    assert bob.ask("keeping", "chats chat-1") == [None, None, 0]
+    assert ada.ask("keeping", "chats no-chat")[:2] == [None, None]
+    assert ada.ask("keeping", "together chat-2") == [0, 1, 2, 3, 4, 5]
+    id, _ = ada.ask("keeping", "upload note.txt hello")
+    assert ada.ask("keeping", f"chat_files chat-1 {id}") == [[id], None]
+    assert ada.ask("keeping", "folders") == ["one", {"x": 1}, ["text"]]
+
+
+def test_what_is_kept_goes_with_the_user(compat: Server, admin: Caller) -> None:
+    eve = Caller(compat, "eve@example.org")
+    id, address = eve.ask("keeping", "upload note.txt hello")
+    admin.client.delete(f"/api/users/{eve.id}").raise_for_status()
+    filing = Filing(compat.data / "filing.sqlite3")
+    assert filing.kept(eve.id, "file", id) is None
+    filing.close()
+    eve.client.close()

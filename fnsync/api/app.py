@@ -19,6 +19,7 @@ from fnsync.api.documents import Documents
 from fnsync.api.errors import ClientGone, MethodNotAllowed, Unexpected
 from fnsync.api.events import EventEndpoints
 from fnsync.api.exchange import Exchange
+from fnsync.api.files import FileEndpoints
 from fnsync.api.functions import FunctionEndpoints
 from fnsync.api.imports import ImportEndpoints
 from fnsync.api.invoking import InvokingEndpoints
@@ -101,6 +102,7 @@ class App:
             *ActionEndpoint(service, calls, Actions(calls, self._models, rates), rates, hub).routes(),
             *models.routes(),
             *EventEndpoints(service, self._auth, hub).routes(),
+            *FileEndpoints(service).routes(),
             *UserEndpoints(service, self._auth).routes(),
             *TokenEndpoints(service, self._auth).routes(),
             *operations.routes(),

@@ -58,6 +58,7 @@ class UserEndpoints:
 
     def __init__(self, service: Service, auth: Auth) -> None:
         self._state = service.state
+        self._filing = service.filing
         self._max_body = service.config.server.max_body
         self._auth = auth
 
@@ -95,7 +96,7 @@ class UserEndpoints:
                 one,
                 self.remove,
                 "admin",
-                "Remove a user with their tokens and user valves",
+                "Remove a user with their tokens, user valves, and what functions keep for them",
                 GROUP,
                 answers={200: Answer(bool, "true")},
                 errors=(NotFound, Conflict),
@@ -131,6 +132,7 @@ class UserEndpoints:
         if id == exchange.caller.id:
             raise Conflict("this is your own account: another admin has to remove it")
         await asyncio.to_thread(self._state.remove_user, id)
+        await asyncio.to_thread(self._filing.forget, id)
         log.info("user_removed", user=id, by=exchange.caller.id)
         await self._auth.refresh()
         await exchange.json(200, True)

@@ -95,10 +95,15 @@ def set_role(
 
 @app.command("remove")
 def remove(user: Who, config: ConfigFile = None) -> None:
-    """Remove a user with their tokens and user valves."""
+    """Remove a user with their tokens, user valves, and what functions keep for them."""
+    from fnsync.store.filing import filing_of  # start time
+
     settings = load_config(config)
     with _existing(settings, user) as state:
         removed = state.remove_user(_found(state, user).id)
+        filing = filing_of(settings.data)
+        filing.forget(removed.id)
+        filing.close()
         admins = _admins(state)
     console(stderr=True).print(f"{printable(removed.email or removed.id)} is removed", style="dim")
     if removed.is_admin and not admins:

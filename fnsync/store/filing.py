@@ -47,6 +47,11 @@ class Document:
     value: bytes
 
 
+def filing_of(data: Path) -> Filing:
+    """The one of a data folder."""
+    return Filing(data / "filing.sqlite3")
+
+
 class Filing:
     """Blocking, safe from any thread. Every method raises StoreError when the file cannot be used."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from fnsync.worker.compat.ready import Question
 from fnsync.worker.compat.records import Asking
 
 #: Where the copies are.
-FOLDER = Path.cwd() / "uploads"
+FOLDER = Path.cwd().resolve() / "uploads"
 FOLDER.mkdir(mode=0o700, exist_ok=True)
 #: What the server finds a content by.
 _KEY = re.compile(r"[0-9a-f]{32}_[^/]+")
@@ -39,8 +40,8 @@ def fetch(path: Any) -> Asking:
     """Have the copy there; return its path. Raises FileNotFoundError."""
     key = key_of(path)
     if key is None:
-        if Path(str(path)).is_file():  # the function wrote it itself
-            return str(path)
+        if (own := _own(path)) is not None:
+            return str(own)
         raise FileNotFoundError(f"{path} is no file that functions keep")
     place = path_of(key)
     if not place.exists():
@@ -54,10 +55,17 @@ def fetch(path: Any) -> Asking:
 def adopt(path: Any) -> Asking:
     """The key of a path, after keeping the content if it is a file that the function wrote itself; None: neither."""
     key = key_of(path)
-    if key is None and path and Path(str(path)).is_file():
-        data = Path(str(path)).read_bytes()
-        key = key_of((yield from keep(Path(str(path)).name, data)))
+    if key is None and (own := _own(path)) is not None:
+        key = key_of((yield from keep(own.name, own.read_bytes())))
     return key
+
+
+def _own(path: Any) -> Path | None:
+    """A file that the function wrote itself: below its own folder, or among temporary files. A path may come from
+    whoever chats, and must lead to nothing else that this process can read."""
+    place = Path(str(path)).resolve() if path else FOLDER
+    folders = (FOLDER.parent, Path(tempfile.gettempdir()).resolve())
+    return place if place.is_file() and any(place.is_relative_to(folder) for folder in folders) else None
 
 
 def drop(path: Any) -> Asking:
