@@ -22,6 +22,7 @@ from fnsync.model import (
     Unit,
     display_name,
 )
+from fnsync.source import imports
 
 #: Names the local functions folder in the index, beside the names of sources.
 LOCAL = "local"
@@ -87,7 +88,8 @@ def decide(
 def denied_import(unit: Unit, denied: Collection[str]) -> Problem | None:
     """The first import that the policy denies."""
     for item in unit.inspection.imports:
-        name = next((name for name in denied if item.module == name or item.module.startswith(name + ".")), None)
+        module = imports.meant(item, unit.inspection.kind)
+        name = next((name for name in denied if _is_below(item.module, name) or _is_below(module, name)), None)
         if name is not None:
             return Problem(
                 "import_denied",
@@ -97,6 +99,10 @@ def denied_import(unit: Unit, denied: Collection[str]) -> Problem | None:
                 hint="do without it, or have it taken off the list in fnsync.yaml",
             )
     return None
+
+
+def _is_below(module: str, name: str) -> bool:
+    return module == name or module.startswith(name + ".")
 
 
 def shown_paths(unit: Unit) -> dict[str, str]:

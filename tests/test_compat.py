@@ -257,6 +257,74 @@ FILES: dict[str, str] = {
                 return "x"
     """,
     "admins_only": "class Pipe:\n    def pipe(self, body):\n        return 'for admins'\n",
+    "old_form": """
+        import configparser
+        from configparser import ConfigParser
+        from utils.misc import get_last_user_message
+        from config import UPLOAD_DIR
+        from main import generate_chat_completions
+        PROMPT = "from utils import nothing"
+        class Pipe:
+            def pipe(self, body):
+                from apps.webui.models.users import Users
+                try:
+                    Users.get_user_by_id("x")
+                except Exception as exc:
+                    said = str(exc)
+                last = get_last_user_message(body["messages"])
+                return {"found": [last, PROMPT, said, generate_chat_completions.__module__]}
+    """,
+    "own_utils/main.py": """
+        from utils.misc import NAME
+        from config import SIZE
+        class Pipe:
+            def pipe(self, body):
+                return {"found": [NAME, SIZE]}
+    """,
+    "own_utils/utils/misc.py": "NAME = 'mine'\n",
+    "own_utils/config.py": "SIZE = 7\n",
+    "lacking": probe(
+        """
+        import types
+        import open_webui.apps.webui.internals
+        import open_webui.config as config
+        from open_webui.internal.db import get_db, Base
+        from open_webui.utils.chat import no_such_helper
+        from open_webui.nowhere import Thing
+        try:
+            from open_webui.config import PERSISTENT_CONFIG_REGISTRY as registry
+        except ImportError:
+            registry = "a fallback"
+        try:
+            from open_webui.gone.completely import anything
+        except (ImportError, ValueError):
+            anything = "another"
+        try:
+            import open_webui.gone
+        except Exception:
+            gone = True
+        """,
+        """
+        async def fallbacks(self, request, user):
+            return [registry, anything, gone, getattr(config, "get_config", None), hasattr(config, "no_such")]
+
+        async def use(self, request, user, how):
+            uses = {
+                "call": lambda: no_such_helper(1),
+                "attribute": lambda: Thing.objects,
+                "subclass": lambda: types.new_class("Own", (Thing,)),
+                "class": lambda: exec("class Own(Base): pass", globals()),
+                "index": lambda: Thing["x"],
+                "with": lambda: get_db().__enter__(),
+                "isinstance": lambda: isinstance(1, Thing),
+                "union": lambda: Thing | None,
+                "module": lambda: open_webui.apps.webui.internals.Deep,
+            }
+            if how == "await":
+                return await Thing
+            return uses[how]()
+        """,
+    ),
     "loud": """
         class Filter:
             def inlet(self, body):
@@ -282,7 +350,7 @@ def upstream() -> Iterator[Upstream]:
 def compat(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Server]:
     project = Project(tmp_path_factory.mktemp("compat") / "project")
     for id, text in FILES.items():
-        project.write(f"{id}.py", text)
+        project.write(id if id.endswith(".py") else f"{id}.py", text)
     for id, text in SETTINGS.items():
         project.write(f"{id}.yaml", text + "\n")
     project.configure(f'upstreams: [{{name: up, kind: openai, url: "{upstream.url}/v1", key: {{env: UP_KEY}}}}]')
@@ -380,7 +448,7 @@ def test_models_are_those_of_the_caller(ada: Caller, admin: Caller) -> None:
 
 def test_a_method_that_is_not_provided_says_so(ada: Caller) -> None:
     found = ada.ask("people", "nothing")
-    assert found["error"] == "NotProvided"
+    assert found["error"] == "NotProvided", found
     assert found["said"].startswith("open_webui.models.users.Users.delete_user_by_id is not provided by fnsync: do")
 
 
@@ -503,3 +571,42 @@ def test_what_is_kept_goes_with_the_user(compat: Server, admin: Caller) -> None:
     assert filing.kept(eve.id, "file", id) is None
     filing.close()
     eve.client.close()
+
+
+# ---- what is not provided, and imports of older forms ------------------------------------------------------------
+
+
+def test_imports_of_an_older_form_mean_those_below_open_webui(ada: Caller) -> None:
+    said, prompt, error, module = ada.ask("old_form", "hi")
+    assert (said, prompt) == ("hi", "from utils import nothing")
+    assert error.startswith("open_webui.apps.webui.models.users.Users.get_user_by_id is not provided by fnsync")
+    assert module.endswith("open_webui.main")
+
+
+def test_modules_of_the_function_itself_come_first(ada: Caller) -> None:
+    assert ada.ask("own_utils", "hi") == ["mine", 7]
+
+
+def test_guarded_imports_of_what_is_not_provided_fall_back(ada: Caller) -> None:
+    assert ada.ask("lacking", "fallbacks") == ["a fallback", "another", True, None, False]
+
+
+@pytest.mark.parametrize(
+    ("how", "symbol"),
+    [
+        ("call", "open_webui.utils.chat.no_such_helper"),
+        ("attribute", "open_webui.nowhere.Thing.objects"),
+        ("subclass", "open_webui.nowhere.Thing"),
+        ("class", "open_webui.internal.db.Base"),
+        ("index", "open_webui.nowhere.Thing"),
+        ("await", "open_webui.nowhere.Thing"),
+        ("with", "open_webui.internal.db.get_db"),
+        ("isinstance", "open_webui.nowhere.Thing"),
+        ("union", "open_webui.nowhere.Thing"),
+        ("module", "open_webui.apps.webui.internals.Deep"),
+    ],
+)
+def test_use_of_what_is_not_provided_is_one_clear_error(ada: Caller, how: str, symbol: str) -> None:
+    found = ada.ask("lacking", f"use {how}")
+    assert found["error"] == "NotProvided", found
+    assert found["said"].startswith(f"{symbol} is not provided by fnsync: do without it, or import it within `try:")

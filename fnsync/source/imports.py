@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
-from fnsync.model import Import
+from fnsync.model import Import, Kind
 from fnsync.source.syntax import Function, blocks
 
 Origin = Literal["local", "shared", "standard", "third_party"]
 
+#: Modules by which older functions mean those below open_webui; the same as in `worker.rewriting`.
+REWRITTEN = frozenset({"utils", "apps", "main", "config"})
 #: Exceptions whose handler makes a failing import harmless.
 _CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 
@@ -45,6 +47,12 @@ def imported(module: ast.Module) -> tuple[Imported, ...]:
 def classified(found: Iterable[Imported], helpers: frozenset[str], shared: frozenset[str]) -> tuple[Import, ...]:
     """The imports with their origin. `helpers` and `shared` are the names of modules that can be imported."""
     return tuple(Import(item.module, item.line, _origin(item, helpers, shared), item.guarded) for item in found)
+
+
+def meant(item: Import, kind: Kind | None) -> str:
+    """The module that an import loads: of an older form, what lies below open_webui."""
+    old = item.origin == "third_party" and item.module.partition(".")[0] in REWRITTEN
+    return f"open_webui.{item.module}" if old and kind is not Kind.PIPELINE else item.module
 
 
 def _origin(item: Imported, helpers: frozenset[str], shared: frozenset[str]) -> Origin:

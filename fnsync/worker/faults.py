@@ -111,7 +111,7 @@ def hint_for(exc: BaseException) -> str | None:
     if isinstance(exc, ModuleNotFoundError) and exc.name:
         package = exc.name.partition(".")[0]
         if package == "open_webui":
-            return "this version has no open_webui modules; do without, or guard the import with `except ImportError`"
+            return "`fnsync check --compat` tells what of open_webui is provided here"
         return (
             f"if `{package}` is a package, add a line `requirements: {package}` to the frontmatter; "
             "if it is a shared module, its name begins with `_` under functions/"

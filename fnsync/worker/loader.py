@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fnsync.runtime import wire
-from fnsync.worker import valves
+from fnsync.worker import rewriting, valves
 from fnsync.worker.faults import Fault
 from fnsync.worker.pipelines import finder
 
@@ -133,7 +133,7 @@ def load(describe: wire.Describe) -> Function:
     source = entry.read_bytes()
     finder.install(source)
     code = compile(
-        source,
+        rewriting.tree(source, entry) or source,
         str(entry),
         "exec",
         # Annotations stay text, as in the peer: names that exist only for type checkers are harmless (§1.7).

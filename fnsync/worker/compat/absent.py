@@ -89,15 +89,18 @@ def _is_importing(frame: FrameType) -> bool:
     return 0 <= at < len(code) and code[at] == _IMPORT_FROM
 
 
-def importer() -> FrameType | None:
-    """The frame with the import statement that is being carried out."""
+def is_importable() -> bool:
+    """Whether a module below open_webui that is not provided is there as a stand-in for the import statement that is
+    being carried out: not within a guard, and not for `from … import name`, whose name is then no module."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith("<frozen importlib") and file not in (__file__, _FINDER):
-            return frame
+        code = frame.f_code
+        if code.co_name == "_handle_fromlist":
+            return False
+        if not code.co_filename.startswith("<frozen importlib") and code.co_filename not in (__file__, _FINDER):
+            return not is_guarded(frame)
         frame = frame.f_back
-    return None
+    return True
 
 
 _FINDER = __file__.replace("absent", "finder")

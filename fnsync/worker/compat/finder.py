@@ -33,8 +33,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)
         from fnsync.worker.compat import absent  # start time
 
-        frame = absent.importer()
-        if frame is not None and absent.is_guarded(frame):
+        if not absent.is_importable():
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True, loader_state=absent.AbsentModule)
 
