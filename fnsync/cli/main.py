@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fnsync.cli import (
+    check,
     doctor,
     exits,
     exporting,
@@ -65,6 +66,7 @@ app.command("export")(exporting.export)
 app.add_typer(token.app, name="token")
 app.add_typer(user.app, name="user")
 app.add_typer(secrets.app, name="secrets")
+app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
 
 

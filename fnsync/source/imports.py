@@ -87,8 +87,13 @@ def _inner(node: ast.stmt) -> Iterator[tuple[ast.stmt, bool]]:
 
 def _spares_body(node: ast.stmt) -> TypeGuard[ast.If | ast.Try | ast.TryStar]:
     if isinstance(node, ast.If):
-        return _is_type_checking(node.test)
-    return isinstance(node, ast.Try | ast.TryStar) and any(map(_catches_import, node.handlers))
+        return is_type_checking(node.test)
+    return isinstance(node, ast.Try | ast.TryStar) and spares_import(node)
+
+
+def spares_import(node: ast.Try | ast.TryStar) -> bool:
+    """Whether an import that fails in its body is caught."""
+    return any(map(_catches_import, node.handlers))
 
 
 def _from(node: ast.ImportFrom, guarded: bool) -> Iterator[Imported]:
@@ -100,7 +105,8 @@ def _from(node: ast.ImportFrom, guarded: bool) -> Iterator[Imported]:
         yield from (Imported(dots + name, node.lineno, guarded) for name in names)
 
 
-def _is_type_checking(test: ast.expr) -> bool:
+def is_type_checking(test: ast.expr) -> bool:
+    """Whether a condition holds for type checkers alone."""
     return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
         isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
     )
