@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -100,6 +101,12 @@ FILES: dict[str, str] = {
             shown = found and [found.id, found.name, found.base_model_id]
             return [shown, entry and entry["name"], hasattr(state, "config")]
 
+        async def state(self, request, user, value):
+            state = request.app.state
+            before = [getattr(state, "mine", None), state._state.get("other"), state._state.get("nothing", 7)]
+            state.mine = state._state["other"] = value
+            return [before, state.mine, "words" in state._state["MODELS"], sorted(vars(request.state)["_state"])]
+
         async def nothing(self, request, user):
             return await Users.delete_user_by_id("x")
         """,
@@ -130,6 +137,27 @@ FILES: dict[str, str] = {
             chunks = [chunk async for chunk in found.body_iterator]
             types = sorted({type(chunk).__name__ for chunk in chunks})
             return [found.media_type, types, [chunk if isinstance(chunk, str) else chunk.decode() for chunk in chunks]]
+
+        async def leave(self, request, user, model):
+            form = {"model": model, "messages": [{"role": "user", "content": "!hold"}], "stream": True}
+            found = await generate_chat_completion(request, form, user)
+            async for chunk in found.body_iterator:
+                break
+            await found.body_iterator.aclose()
+            return "left"
+
+        async def unread(self, request, user, model):
+            form = {"model": model, "messages": [{"role": "user", "content": "!hold"}], "stream": True}
+            await generate_chat_completion(request, form, user)
+            return "not read"
+
+        async def twice(self, request, user):
+            form = {"model": "words", "messages": [{"role": "user", "content": "about"}]}
+            first = await generate_chat_completion(request, form, None)
+            own = Users.get_user_by_email(user["email"])
+            second = await asyncio.to_thread(lambda: asyncio.run(generate_chat_completion(request, form, None)))
+            told = [one["choices"][0]["message"]["content"].split()[0] for one in (first, second)]
+            return [*told, own.email, user["email"]]
 
         async def other(self, request, user, model):
             form = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
@@ -446,6 +474,12 @@ def test_models_are_those_of_the_caller(ada: Caller, admin: Caller) -> None:
     assert admin.ask("people", "models admins_only")[0][0] == "admins_only"
 
 
+def test_what_a_function_puts_into_the_state_of_the_application_stays(ada: Caller, bob: Caller) -> None:
+    own = ["bypass_filter", "metadata", "model_id", "token", "user"]
+    assert ada.ask("people", "state one") == [[None, None, 7], "one", True, own]
+    assert bob.ask("people", "state two") == [["one", "one", 7], "two", True, own]
+
+
 def test_a_method_that_is_not_provided_says_so(ada: Caller) -> None:
     found = ada.ask("people", "nothing")
     assert found["error"] == "NotProvided", found
@@ -480,6 +514,21 @@ def test_a_stream_comes_in_events(ada: Caller) -> None:
 def test_the_inner_call_is_of_the_same_user_and_chat(ada: Caller) -> None:
     found = ada.ask("asking", "plain words about", chat_id="chat-7")
     assert found[1] == "ada@example.org chat-7 words None"
+
+
+@pytest.mark.parametrize("how", ["leave", "unread"])
+def test_a_stream_that_is_not_read_to_its_end_is_ended(ada: Caller, upstream: Upstream, how: str) -> None:
+    upstream.left.clear()
+    ada.ask("asking", f"{how} base-model")
+    assert upstream.left.wait(20), "the provider went on with an answer that nobody reads"
+
+
+def test_calls_of_two_users_at_once_stay_apart(ada: Caller, bob: Caller) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        asked = [(caller, pool.submit(caller.ask, "asking", "twice")) for caller in [ada, bob] * 12]
+        for caller, answer in asked:
+            email = "ada@example.org" if caller is ada else "bob@example.org"
+            assert set(answer.result()) == {email}
 
 
 def test_errors_of_completions(ada: Caller, admin: Caller) -> None:

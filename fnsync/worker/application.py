@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any
 
 from starlette.datastructures import URLPath
@@ -21,29 +22,71 @@ def _models() -> dict[str, Any]:
     return {entry["id"]: entry for entry in told.value}
 
 
-class ApplicationState:
-    """`app.state`: what there is of Open WebUI's. `MODELS` is asked for when it is first read."""
+#: What the function itself has put into `app.state`; as long as its worker lives, as in Open WebUI's process.
+_kept: dict[str, Any] = {}
+#: What there is besides the models.
+_CONSTANT: Mapping[str, Any] = {
+    "WEBUI_NAME": "fnsync",
+    "instance_id": "fnsync",
+    "redis": None,
+    "OLLAMA_MODELS": MappingProxyType({}),
+    "FUNCTIONS": MappingProxyType({}),
+    "FUNCTION_CONTENTS": MappingProxyType({}),
+    "TOOL_SERVERS": (),
+}
+_OF_MODELS = ("MODELS", "OPENAI_MODELS", "BASE_MODELS")
 
-    WEBUI_NAME = "fnsync"
-    instance_id = "fnsync"
-    redis = None
+
+class _Values(MutableMapping[str, Any]):
+    """`app.state._state` of one request: the caller's models, asked for when they are first read, and the rest."""
 
     def __init__(self) -> None:
-        self.OLLAMA_MODELS: dict[str, Any] = {}
-        self.FUNCTIONS: dict[str, Any] = {}
-        self.FUNCTION_CONTENTS: dict[str, str] = {}
-        self.TOOL_SERVERS: list[Any] = []
+        self._models: dict[str, Any] | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        if name in _kept:
+            return _kept[name]
+        if name not in _OF_MODELS:
+            return _CONSTANT[name]
+        if self._models is None:
+            self._models = _models()
+        return list(self._models.values()) if name == "BASE_MODELS" else self._models
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _kept[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del _kept[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in _kept or name in _CONSTANT or name in _OF_MODELS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*_OF_MODELS, *_CONSTANT, *_kept]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+class ApplicationState:
+    """`app.state`."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "_state", _Values())
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("MODELS", "OPENAI_MODELS", "BASE_MODELS"):
-            self.MODELS = self.OPENAI_MODELS = models = _models()
-            self.BASE_MODELS = list(models.values())
-            return getattr(self, name)
-        raise AttributeError(f"app.state has no {name!r} here")
+        values: _Values = object.__getattribute__(self, "_state")
+        if name not in values:
+            raise AttributeError(f"app.state has no {name!r} here")
+        return values[name]
 
-    @property
-    def _state(self) -> dict[str, Any]:
-        return {"MODELS": self.MODELS, **vars(self)}
+    def __setattr__(self, name: str, value: Any) -> None:
+        _kept[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        if name not in _kept:
+            raise AttributeError(name)
+        del _kept[name]
 
 
 class Application:
