@@ -493,16 +493,18 @@ class Reconciler:
 
     async def _collect(self) -> None:
         """Remove snapshots and environments that nobody needs."""
-        environments = {live.environment for live in self._registry.world.functions.values()}
+        worlds = self._registry.worlds()
+        environments = {live.environment for world in worlds for live in world.functions.values()}
         environments |= self._executor.environments_in_use()
         snapshots = await asyncio.to_thread(self._snapshots.collect, self._needed())
         removed = await asyncio.to_thread(self._executor.environments.collect, environments)
         log.debug("cleaned", snapshots=snapshots, environments=removed)
 
     def _needed(self) -> set[Revision]:
-        """Revisions in use, on disk now, or live."""
+        """Revisions in use, on disk now, or live, also for requests that came before."""
         newest = {standing.unit.revision for standing in self._standings.values()}
-        live = {function.revision for function in self._registry.world.functions.values()}
+        worlds = self._registry.worlds()
+        live = {function.revision for world in worlds for function in world.functions.values()}
         return self._executor.in_use() | live | {revision for revision in newest if revision is not None}
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -9,7 +10,7 @@ from types import MappingProxyType
 from fnsync.model import FunctionId, LiveFunction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class World:
     """Everything live at one moment, active or not."""
 
@@ -29,6 +30,13 @@ class Registry:
 
     def __init__(self) -> None:
         self.world = World()
+        self._former: list[weakref.ref[World]] = []
 
     def publish(self, world: World) -> None:
+        self._former = [former for former in self._former if former() is not None]
+        self._former.append(weakref.ref(self.world))
         self.world = world
+
+    def worlds(self) -> list[World]:
+        """The current world, and the former ones that requests still hold: they may yet call what is in them."""
+        return [self.world, *(world for former in self._former if (world := former()) is not None)]

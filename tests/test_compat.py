@@ -13,7 +13,7 @@ import pytest
 
 from fnsync.store.filing import Filing
 from tests import upstream as stub
-from tests.conftest import Project, Server
+from tests.conftest import Project, Server, wait_for
 from tests.upstream import KEY, Upstream
 
 CHAT = "/v1/chat/completions"
@@ -158,6 +158,13 @@ FILES: dict[str, str] = {
             second = await asyncio.to_thread(lambda: asyncio.run(generate_chat_completion(request, form, None)))
             told = [one["choices"][0]["message"]["content"].split()[0] for one in (first, second)]
             return [*told, own.email, user["email"]]
+
+        async def around(self, request, user):
+            async def ask(model, text):
+                form = {"model": model, "messages": [{"role": "user", "content": text}]}
+                found = await generate_chat_completion(request, form, user)
+                return found["choices"][0]["message"]["content"]
+            return [await ask("versioned", "hi"), await ask("base-model", "!silent"), await ask("versioned", "hi")]
 
         async def other(self, request, user, model):
             form = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
@@ -359,6 +366,7 @@ FILES: dict[str, str] = {
                 body["messages"][-1]["content"] += " filtered"
                 return body
     """,
+    "versioned": "class Pipe:\n    def pipe(self, body):\n        return 'first'\n",
     "failing": "class Pipe:\n    def pipe(self, body):\n        raise ValueError('on purpose')\n",
 }
 SETTINGS = {
@@ -529,6 +537,17 @@ def test_calls_of_two_users_at_once_stay_apart(ada: Caller, bob: Caller) -> None
         for caller, answer in asked:
             email = "ada@example.org" if caller is ada else "bob@example.org"
             assert set(answer.result()) == {email}
+
+
+def test_inner_calls_run_what_was_live_when_the_request_came(ada: Caller, compat: Server, upstream: Upstream) -> None:
+    upstream.release.clear()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ada.ask, "asking", "around")
+        wait_for("the question", lambda: [one for one in upstream.requests if b"!silent" in one.body])
+        compat.add("versioned", FILES["versioned"].replace("first", "second"))
+        now = ada.post("versioned", "hi").json()["choices"][0]["message"]["content"]
+        upstream.release.set()
+        assert (now, answer.result()) == ("second", ["first", "one two three", "first"])
 
 
 def test_errors_of_completions(ada: Caller, admin: Caller) -> None:
