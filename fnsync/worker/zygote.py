@@ -42,6 +42,21 @@ PRELOADED = (
     "aiohttp",
     "requests",
     "fnsync.worker.session",
+    # What functions import of open_webui most; found by its other name, but made here, where its pages are shared.
+    *(
+        f"fnsync.worker.compat.open_webui.{name}"
+        for name in (
+            "main",
+            "models.chats",
+            "models.files",
+            "models.functions",
+            "models.models",
+            "models.users",
+            "storage.provider",
+            "utils.chat",
+            "utils.misc",
+        )
+    ),
 )
 #: How long after a fork the next spare is made, in milliseconds: the worker just forked goes first.
 SPARE_MS = 25

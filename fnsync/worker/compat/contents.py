@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from fnsync.worker.compat.ready import Question
 from fnsync.worker.compat.records import Asking
 
-#: Where the copies are.
-FOLDER = Path.cwd().resolve() / "uploads"
-FOLDER.mkdir(mode=0o700, exist_ok=True)
 #: What the server finds a content by.
 _KEY = re.compile(r"[0-9a-f]{32}_[^/]+")
+
+
+@functools.cache
+def folder() -> Path:
+    """Where the copies are: in the worker's own folder, which is known once it is a worker."""
+    place = Path(os.environ.get("TMPDIR") or os.getcwd()).resolve() / "uploads"
+    place.mkdir(mode=0o700, exist_ok=True)
+    return place
 
 
 def keep(name: str, data: bytes) -> Asking:
@@ -27,7 +33,7 @@ def keep(name: str, data: bytes) -> Asking:
 
 def path_of(key: str) -> Path:
     """Where the copy of a content is, or will be."""
-    return FOLDER / Path(key).name
+    return folder() / Path(key).name
 
 
 def key_of(path: Any) -> str | None:
@@ -61,11 +67,10 @@ def adopt(path: Any) -> Asking:
 
 
 def _own(path: Any) -> Path | None:
-    """A file that the function wrote itself: below its own folder, or among temporary files. A path may come from
-    whoever chats, and must lead to nothing else that this process can read."""
-    place = Path(str(path)).resolve() if path else FOLDER
-    folders = (FOLDER.parent, Path(tempfile.gettempdir()).resolve())
-    return place if place.is_file() and any(place.is_relative_to(folder) for folder in folders) else None
+    """A file that the function wrote itself, below the worker's own folder. A path may come from whoever chats, and
+    must lead to nothing else that this process can read."""
+    place = Path(str(path)).resolve() if path else folder()
+    return place if place.is_file() and place.is_relative_to(folder().parent) else None
 
 
 def drop(path: Any) -> Asking:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fnsync.worker.compat.contents import FOLDER
+from fnsync.worker.compat.contents import folder
 
 #: A folder of the worker's own. What is written there is kept when it becomes a file (`Files.insert_new_file`).
-UPLOAD_DIR: Path = FOLDER
+UPLOAD_DIR: Path = folder()
 TOOL_SERVER_CONNECTIONS: list[Any] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 
@@ -22,8 +21,6 @@ ENV = "prod"
 #: Seconds; None: no limit but the function's own.
 AIOHTTP_CLIENT_TIMEOUT: int | None = None
 AIOHTTP_CLIENT_SESSION_SSL = True
-#: A folder of the worker's own, which ends with it.
-DATA_DIR = Path.cwd()
 ENABLE_FORWARD_USER_INFO_HEADERS = False
 FORWARD_USER_INFO_HEADER_USER_NAME = "X-OpenWebUI-User-Name"
 FORWARD_USER_INFO_HEADER_USER_ID = "X-OpenWebUI-User-Id"
