@@ -217,6 +217,15 @@ FILES: dict[str, str] = {
             path = Path(found.path)
             return [path.read_text(), found.filename, found.meta, about.hash, path.is_absolute()]
 
+        async def copies(self, request, user, id):
+            found = await Files.get_file_by_id(id)
+            before, self.last = getattr(self, "last", None), found.path
+            return [before and os.path.exists(before), os.path.exists(found.path), len(os.listdir(UPLOAD_DIR))]
+
+        async def remembered(self, request, user, id):
+            path = self.last if id == "path" else None
+            return Path(Storage.get_file(path)).read_text()
+
         async def outside(self, request, user, path):
             form = FileForm(id="outside", filename="x", path=path)
             made = await Files.insert_new_file(user["id"], form)
@@ -587,6 +596,16 @@ def test_files_are_kept_and_served_to_their_owner(ada: Caller, bob: Caller, comp
     assert httpx.get(compat.url + address).status_code == 401
     assert ada.ask("keeping", f"forget {id}") == [True, None]
     assert ada.client.get(address).status_code == 404
+
+
+def test_copies_are_the_calls_own(ada: Caller, bob: Caller) -> None:
+    id, _ = ada.ask("keeping", "upload note.txt hello")
+    assert ada.ask("keeping", f"copies {id}")[:2] == [None, True]
+    before, now, count = ada.ask("keeping", f"copies {id}")
+    assert (before, now) == (False, True)
+    assert count < 5, "copies of calls that are over stay"
+    assert ada.ask("keeping", "remembered path") == "hello"
+    assert bob.ask("keeping", "remembered path")["error"] == "FileNotFoundError", "another user's file is read"
 
 
 def test_a_page_among_the_files_is_saved_and_not_shown(ada: Caller) -> None:

@@ -10,8 +10,10 @@ from textwrap import dedent
 
 import pytest
 
+from fnsync.plan import denied_import
 from fnsync.source import provided, usage
 from fnsync.source.imports import REWRITTEN
+from fnsync.source.reading import read
 from fnsync.worker import rewriting
 from tests.commands import run
 from tests.conftest import Project
@@ -127,6 +129,14 @@ def test_old_forms_of_imports_count_where_they_are_rewritten() -> None:
         "utils.misc.get_last_user_message": (1, True, False)
     }
     assert told(source, usage.old_names(frozenset({"utils"}))) == {}
+
+
+def test_a_policy_against_open_webui_holds_for_old_forms(project: Project) -> None:
+    project.write("old.py", "from utils.misc import x\nclass Pipe:\n    def pipe(self, body): ...\n")
+    project.write("theirs.py", "from utils.pipelines.main import x\nclass Pipeline:\n    def pipe(self, body): ...\n")
+    problem = denied_import(read(project.functions, "old.py").unit, ["open_webui"])
+    assert problem is not None and problem.line == 1
+    assert denied_import(read(project.functions, "theirs.py").unit, ["open_webui"]) is None
 
 
 # ---- rewriting as the worker does it -------------------------------------------------------------------------------

@@ -26,6 +26,10 @@ frames = st.one_of(
     st.builds(wire.Answer, ids, ids, st.binary(max_size=50)),
     st.builds(wire.Configure, ids, st.dictionaries(texts, st.none() | texts | st.integers(0, 9)), ids),
     st.builds(wire.Check, ids, st.sampled_from(["valves", "user_valves"]), st.dictionaries(texts, texts)),
+    st.builds(wire.HostReply, ids, ids, st.binary(max_size=50), st.binary(max_size=50)),
+    st.builds(wire.HostBegin, ids, ids, st.builds(wire.Head, st.integers(200, 599), texts, st.just([])), st.booleans()),
+    st.builds(wire.HostChunk, ids, ids, st.binary(max_size=50)),
+    st.builds(wire.HostFailure, ids, ids, texts, st.integers(400, 599), texts, st.none() | texts),
     st.builds(wire.Options, ids, st.just("valves"), st.lists(texts), st.dictionaries(texts, texts)),
 )
 

@@ -142,6 +142,7 @@ class Host:
         self._numbers = itertools.count(1)
         self._asked: dict[int, tuple[int, concurrent.futures.Future[Answer]]] = {}
         self._streams: dict[int, tuple[int, Stream]] = {}
+        self._endings: dict[int, list[Callable[[], None]]] = {}
         self._pid = os.getpid()
 
     # ---- for functions, from any thread ----
@@ -234,8 +235,14 @@ class Host:
         elif (asked := self._asked.get(number)) and not asked[1].done():
             asked[1].set_exception(failure)
 
+    def at_end(self, call: int, work: Callable[[], None]) -> None:
+        """Have something done when a call ends; it must not raise, nor take long."""
+        self._endings.setdefault(call, []).append(work)
+
     def on_call_over(self, call: int) -> None:
         """What a call that has ended still waits for will not come."""
+        for work in self._endings.pop(call, ()):
+            work()
         numbers = [number for number, (owner, _) in list(self._asked.items()) if owner == call]
         numbers += [number for number, (owner, _) in list(self._streams.items()) if owner == call]
         for number in numbers:

@@ -1,15 +1,18 @@
-"""Contents of files: the server keeps them; a worker has copies in a folder of its own, made as they are needed."""
+"""Contents of files: the server keeps them; each call has copies in a folder of its own, made as they are needed."""
 
 from __future__ import annotations
 
 import functools
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+from fnsync.worker import host
 from fnsync.worker.compat.ready import Question
 from fnsync.worker.compat.records import Asking
+from fnsync.worker.output import current_call
 
 #: What the server finds a content by.
 _KEY = re.compile(r"[0-9a-f]{32}_[^/]+")
@@ -17,7 +20,8 @@ _KEY = re.compile(r"[0-9a-f]{32}_[^/]+")
 
 @functools.cache
 def folder() -> Path:
-    """Where the copies are: in the worker's own folder, which is known once it is a worker."""
+    """Where functions write files, and calls have their copies: in the worker's own folder, which is known once it is
+    a worker."""
     place = Path(os.environ.get("TMPDIR") or os.getcwd()).resolve() / "uploads"
     place.mkdir(mode=0o700, exist_ok=True)
     return place
@@ -32,8 +36,13 @@ def keep(name: str, data: bytes) -> Asking:
 
 
 def path_of(key: str) -> Path:
-    """Where the copy of a content is, or will be."""
-    return folder() / Path(key).name
+    """Where this call's copy of a content is, or will be. Another's would not show whether the caller may read it."""
+    call = current_call.get()
+    place = folder() / f"call-{call}"
+    if call and not place.exists():
+        place.mkdir(mode=0o700)
+        host.current().at_end(call, lambda: shutil.rmtree(place, ignore_errors=True))
+    return place / Path(key).name
 
 
 def key_of(path: Any) -> str | None:

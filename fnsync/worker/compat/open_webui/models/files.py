@@ -30,9 +30,7 @@ class FileModel(BaseModel):
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if name == "path" and value and not contents.path_of(value).exists():
-            at_once(contents.fetch(value))
-        return value
+        return at_once(contents.fetch(value)) if name == "path" and value else value
 
 
 class FileMeta(BaseModel):
