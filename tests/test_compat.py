@@ -159,6 +159,13 @@ FILES: dict[str, str] = {
             told = [one["choices"][0]["message"]["content"].split()[0] for one in (first, second)]
             return [*told, own.email, user["email"]]
 
+        async def metadata(self, request, user):
+            request.state.metadata |= {"extra": "own", "tools": {"x": {"callable": print}}}
+            form = {"model": "words", "messages": [{"role": "user", "content": "about"}]}
+            one = await generate_chat_completion(request, form, user)
+            two = await generate_chat_completion(request, {**form, "metadata": {"extra": "given"}}, user)
+            return [found["choices"][0]["message"]["content"].split()[-1] for found in (one, two)]
+
         async def around(self, request, user):
             async def ask(model, text):
                 form = {"model": model, "messages": [{"role": "user", "content": text}]}
@@ -531,6 +538,7 @@ def test_a_stream_comes_in_events(ada: Caller) -> None:
 def test_the_inner_call_is_of_the_same_user_and_chat(ada: Caller) -> None:
     found = ada.ask("asking", "plain words about", chat_id="chat-7")
     assert found[1] == "ada@example.org chat-7 words None"
+    assert ada.ask("asking", "metadata") == ["own", "given"]
 
 
 @pytest.mark.parametrize("how", ["leave", "unread"])

@@ -13,6 +13,7 @@ import pytest
 from fnsync.plan import denied_import
 from fnsync.source import provided, usage
 from fnsync.source.imports import REWRITTEN
+from fnsync.source.packages import PACKAGES
 from fnsync.source.reading import read
 from fnsync.worker import rewriting
 from tests.commands import run
@@ -82,6 +83,7 @@ def test_what_is_told_to_be_provided_is_there(tmp_path: Path, monkeypatch: pytes
 
 def test_old_names_are_the_same_for_who_looks_and_who_loads() -> None:
     assert REWRITTEN == rewriting.NAMES
+    assert (REWRITTEN | {"open_webui"}).isdisjoint(PACKAGES), "they need no requirement"
 
 
 def told(source: str, old: frozenset[str] = frozenset()) -> dict[str, tuple[int, bool, bool]]:

@@ -15,14 +15,15 @@ from fnsync.runtime import wire
 from fnsync.worker import host
 
 
-async def complete(form_data: Any, user: Any, *, filters: bool) -> Any:
+async def complete(request: Any, form_data: Any, user: Any, *, filters: bool) -> Any:
     """A dict; a response with the status of a provider that refused; or a StreamingResponse of `data:` frames.
 
     Raises `Exception("Model not found")`, as Open WebUI does, and HTTPException for what else went wrong.
     """
     dump = getattr(form_data, "model_dump", None)
     body = dict(dump() if callable(dump) else form_data)
-    metadata = body.pop("metadata", None)
+    given = (getattr(getattr(request, "state", None), "metadata", None), body.pop("metadata", None))
+    metadata = {key: value for part in given if isinstance(part, dict) for key, value in part.items()}
     asked = {"body": body, "user": _id_of(user), "metadata": _sendable(metadata), "filters": filters}
     try:
         answer = await host.current().ask_async("complete", asked)
@@ -40,10 +41,8 @@ def _id_of(user: Any) -> str | None:
     return None if id is None else str(id)
 
 
-def _sendable(metadata: Any) -> dict[str, Any] | None:
-    """What of it is JSON: functions put callables there, and what the server gave them."""
-    if not isinstance(metadata, dict):
-        return None
+def _sendable(metadata: dict[Any, Any]) -> dict[str, Any]:
+    """What of it is JSON: functions put callables there, too."""
     found = {}
     for key, value in metadata.items():
         try:

@@ -19,4 +19,4 @@ async def generate_chat_completion(
     The two last arguments make no difference: what a user may use always counts, and models have no system prompts of
     their own here.
     """
-    return await complete(form_data, user, filters=False)
+    return await complete(request, form_data, user, filters=False)
