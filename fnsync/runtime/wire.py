@@ -31,7 +31,7 @@ SHUTDOWN_S = 5.0
 #: Which of a function's two classes is meant.
 ValvesModel = Literal["valves", "user_valves"]
 #: Raised whenever a frame changes; worker and server must agree.
-PROTOCOL = 7
+PROTOCOL = 8
 
 HEADER_BYTES = 4
 
