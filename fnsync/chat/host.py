@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Kinds of documents that functions keep.
 KINDS = frozenset({"chat", "file", "folder", "skill"})
+#: Questions above this are decoded off the loop, in bytes.
+LARGE_BYTES = 256 * 1024
 #: How many documents one answer has at most.
 MOST_LISTED = 1_000
 
@@ -61,18 +63,20 @@ class CallHost:
     async def ask(self, name: str, body: bytes, data: bytes) -> AsyncIterator[Told | Flowing]:
         """The answer, for the time of the block. Raises FnsyncError."""
         if name == "complete":
-            async with nested.completion(self.desk, self.turn, _decoded(name, body, nested.Ask)) as answer:
+            async with nested.completion(self.desk, self.turn, await _decoded(name, body, nested.Ask)) as answer:
                 yield answer
             return
         found = _QUESTIONS.get(name)
         if found is None:
             raise NotFound(f"there is nothing called {name[:100]!r} to ask for")
         kind, answered = found
-        yield await answered(self, _decoded(name, body, kind), data)
+        yield await answered(self, await _decoded(name, body, kind), data)
 
 
-def _decoded(name: str, body: bytes, kind: Any) -> Any:
+async def _decoded(name: str, body: bytes, kind: Any) -> Any:
     try:
+        if len(body) > LARGE_BYTES:
+            return await asyncio.to_thread(msgspec.json.decode, body, type=kind)
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Invalid(f"{name}: {exc}") from exc
