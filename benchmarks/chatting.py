@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.completions import CONNECTIONS, PATH, connections_of, job, measured, rounds
@@ -117,7 +118,7 @@ def nested(bench: Bench) -> Iterator[Row]:
             yield from _costs(bench, server, "nested completion", job(bench, server, PATH, "nesting", 16))
 
 
-def _post(bench: Bench, server: Running, path: str, body: object, connections: int) -> Job:
+def _post(bench: Bench, server: Running, path: str, body: Mapping[str, Any], connections: int) -> Job:
     return Job(server.port, post(path, body, TOKEN).decode("latin-1"), connections, bench.sizes.seconds)
 
 
