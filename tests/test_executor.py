@@ -263,6 +263,27 @@ async def test_sync_calls_run_side_by_side(bench: Bench) -> None:
         await within(5, "nine calls at once", asyncio.gather(*(bench.call(more, body={"n": 9}) for _ in range(9))))
 
 
+async def test_sync_handler_starts_tasks_on_the_workers_loop(bench: Bench) -> None:
+    """As files do that were written for a server that runs sync handlers on its loop."""
+    function = bench.function(
+        """
+        import asyncio
+
+        class Pipe:
+            async def work(self, said):
+                await asyncio.sleep(0)
+                return said + " done"
+
+            def pipe(self, body):
+                first = asyncio.create_task(self.work("task"), name="named")
+                second = asyncio.ensure_future(self.work("future"))
+                third = asyncio.run(self.work("run"))
+                return f"{first.result()}, {second.result()}, {third}"
+        """
+    )
+    assert await bench.call(function) == "task done, future done, run done"
+
+
 async def test_async_function_with_sync_generators_runs_them_side_by_side(bench: Bench) -> None:
     source = """
     import threading

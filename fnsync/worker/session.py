@@ -23,6 +23,7 @@ from fnsync.worker.hooks import Hooks
 from fnsync.worker.options import OptionMethods
 from fnsync.worker.output import Output, Stream, current_call
 from fnsync.worker.talking import Talk
+from fnsync.worker.tasks import adopt_tasks
 from fnsync.worker.tools import client_tools
 from fnsync.worker.valves import Unfit
 
@@ -73,6 +74,7 @@ class Session:
         session._streams = session._output.install()
         host.install(session._host)
         threads.inherit_contexts()
+        adopt_tasks(session._loop)
         finder.install()
         session._channel.post(wire.Hello(wire.PROTOCOL, os.getpid()))
         await session._loop.create_future()
