@@ -11,6 +11,7 @@ ends with an error event. Leaving the block ends the call.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -152,7 +153,24 @@ class Completions:
         self._unfiltered.keep(world.functions)
 
 
-class PassedThrough:
+class _Held:
+    """What answers, and the parts of its answer: both end with the block."""
+
+    __slots__ = ("_context", "_parts")
+
+    def __init__(self, context: AbstractAsyncContextManager[Any]) -> None:
+        self._context = context
+        self._parts: AsyncGenerator[bytes, None] | None = None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._parts is not None:
+            await self._parts.aclose()
+        await self._context.__aexit__(kind, exc, trace)
+
+
+class PassedThrough(_Held):
     """One completion by a base model, for the time of an `async with` block: the upstream's own answer."""
 
     #: The function that answers.
@@ -161,23 +179,15 @@ class PassedThrough:
     def __init__(self, found: Found, request: ChatRequest, describe: Describe) -> None:
         self.headers: tuple[tuple[bytes, bytes], ...] = ((b"x-fnsync-upstream", found.upstream.config.name.encode()),)
         self._found = found
-        self._context = found.completion(request)
+        super().__init__(found.completion(request))
         self._describe = describe
-        self._parts: AsyncGenerator[bytes, None] | None = None
 
     async def __aenter__(self) -> Plain | Streamed:
-        answer = await self._context.__aenter__()
+        answer: Plain | Streamed = await self._context.__aenter__()
         if isinstance(answer, Streamed) and answer.media_type.startswith("text/event-stream"):
             self._parts = answer.parts
             return replace(answer, parts=self._events(answer.parts))
         return answer
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._parts is not None:
-            await self._parts.aclose()
-        await self._context.__aexit__(kind, exc, trace)
 
     async def _events(self, parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         try:
@@ -188,20 +198,19 @@ class PassedThrough:
             yield b"\n\n" + stream_error(self._describe(exc))
 
 
-class Completion:
+class Completion(_Held):
     """One completion by a function, for the time of an `async with` block."""
 
-    __slots__ = ("plan", "_context", "_request", "_render", "_describe", "_parts")
+    __slots__ = ("plan", "_request", "_render", "_describe")
 
     def __init__(
         self, plan: Plan, context: CallContext, request: ChatRequest, render: Renderer, describe: Describe
     ) -> None:
+        super().__init__(context)
         self.plan = plan
-        self._context = context
         self._request = request
         self._render = render
         self._describe = describe
-        self._parts: AsyncGenerator[bytes, None] | None = None
 
     @property
     def function(self) -> FunctionId:
@@ -223,13 +232,6 @@ class Completion:
         if isinstance(answer, Streamed):
             self._parts = answer.parts
         return answer
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._parts is not None:
-            await self._parts.aclose()
-        await self._context.__aexit__(kind, exc, trace)
 
     def _answer(self, call: RunningCall, first: wire.Reply | wire.Begin) -> Plain | Streamed:
         if isinstance(first, wire.Begin):
