@@ -200,6 +200,8 @@ class Reconciler:
             outcome.changed = _told(paths, changes)
             loads = self._take(changes, changes.ids | lost, outcome, lost)
         self._spawn(self._finish(loads, outcome))
+        if changes.ids:  # by a checkout or a pull, perhaps, which moved HEAD before
+            self._spawn(self._watch_head())
 
     async def settle(self, paths: Collection[str], ids: Collection[FunctionId]) -> None:
         """Look at `paths`, and return when what changed there, and `ids`, answer calls or have failed, and the index

@@ -520,6 +520,10 @@ def test_git_columns_follow_the_commits() -> None:
         assert p.row("a") == row, "what the index remembers"
         await p.restart(without_index=True)
         assert (await p.row_when("a", lambda row: row.commit is not None)) == row
+        p.write("a.py", says("three"))
+        git("commit", "-qam", "fourth")
+        await p.take("a.py")
+        assert p.row("a").commit == git("rev-parse", "HEAD"), "what changed the files tells at once where from"
 
     with_project(story)
 
