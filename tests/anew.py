@@ -6,7 +6,10 @@ What is left of the test before is what belongs to users: tokens, user valves.
 from __future__ import annotations
 
 import shutil
+import tempfile
+import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 
 from tests.conftest import Server, wait_for
 
@@ -32,9 +35,16 @@ def begin_anew(server: Server, files: Mapping[str, str]) -> None:
             path.unlink()
     wait_for("the end of all functions", lambda: not server.status()["functions"])
 
-    for name, text in files.items():
-        project.write(name, text)
-    commit = project.commit("first")
+    # The commit is there before its files, so that who looks at a file finds where it comes from.
+    with tempfile.TemporaryDirectory() as aside:
+        for name, text in files.items():
+            file = Path(aside) / "functions" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(textwrap.dedent(text), encoding="utf-8")
+        project.git(f"--work-tree={aside}", "add", "functions")
+        project.git("commit", "--quiet", "-m", "first")
+    project.git("reset", "--quiet", "--hard")
+    commit = project.git("rev-parse", "HEAD")
     ids = {name.partition(".")[0] for name in files}
     with server.client() as client:
         for id in ids:

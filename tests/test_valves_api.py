@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from fnsync.vault import FILE, Vault, new_key
+from tests.anew import begin_anew
 from tests.conftest import Project, Server, wait_for
 
 API = "/api/v1/functions"
@@ -80,11 +81,36 @@ def seen(client: httpx.Client, id: str) -> dict[str, Any]:
     return dict(json.loads(answer.json()["choices"][0]["message"]["content"]))
 
 
+ENVIRON = {"DEEPL": "from-the-environment"}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(Project(tmp_path_factory.mktemp("valves") / "project"), environ=ENVIRON)
+    try:
+        yield server.wait_ready()
+    finally:
+        server.stop()
+
+
 @pytest.fixture
-def tuned(project: Project, start_server: Callable[..., Server]) -> Server:
+def tuned(running: Server, watched: Callable[[Server], Server]) -> Server:
+    """A server on a project with the function `tuned`, for which nobody has set values yet."""
+    begin_anew(running, {"tuned.py": TUNED})
+    with running.client() as client:
+        assert client.post(f"{API}/id/tuned/valves/user/update", json={}).status_code == 200
+    with running.state() as state:
+        for row in state.all_user_valves():
+            state.set_user_valves(row.user_id, row.function, None)
+    return watched(running)
+
+
+@pytest.fixture
+def alone(project: Project, start_server: Callable[..., Server]) -> Server:
+    """The same on a server of the test's own, which it may stop."""
     project.write("tuned.py", TUNED)
     project.commit("first")
-    return start_server(project, environ={"DEEPL": "from-the-environment"})
+    return start_server(project, environ=ENVIRON)
 
 
 @pytest.fixture
@@ -107,28 +133,29 @@ def everything_on_disk(root: Path) -> Iterator[tuple[str, bytes]]:
 # ---- secrets ---------------------------------------------------------------------------------------------
 
 
-def test_no_secret_is_anywhere_in_clear(tuned: Server, client: httpx.Client) -> None:
-    values = {
-        "api_key": SECRETS[0],
-        "hidden": SECRETS[1],
-        "shown": SECRETS[2],
-        "inner": {"password": SECRETS[3]},
-        "retries": 4,
-        "max_tokens": 7,
-    }
-    assert set_valves(client, "tuned", values).json() == {**values, "inner": {"password": SECRETS[3]}}
-    own = client.post(f"{API}/id/tuned/valves/user/update", json={"token": SECRETS[4], "tone": "warm"})
-    assert own.status_code == 200
-    refused = set_valves(client, "tuned", {"retries": 99, "api_key": "s3cret-refused-6"})
-    assert refused.status_code == 400 and "s3cret" not in refused.text
-    assert seen(client, "tuned")["user"] == {"tone": "warm", "token": SECRETS[4]}
-    client.get(f"{API}/export", params={"include_valves": True})
-    assert tuned.stop() == 0
+def test_no_secret_is_anywhere_in_clear(alone: Server) -> None:
+    with alone.client() as client:
+        values = {
+            "api_key": SECRETS[0],
+            "hidden": SECRETS[1],
+            "shown": SECRETS[2],
+            "inner": {"password": SECRETS[3]},
+            "retries": 4,
+            "max_tokens": 7,
+        }
+        assert set_valves(client, "tuned", values).json() == {**values, "inner": {"password": SECRETS[3]}}
+        own = client.post(f"{API}/id/tuned/valves/user/update", json={"token": SECRETS[4], "tone": "warm"})
+        assert own.status_code == 200
+        refused = set_valves(client, "tuned", {"retries": 99, "api_key": "s3cret-refused-6"})
+        assert refused.status_code == 400 and "s3cret" not in refused.text
+        assert seen(client, "tuned")["user"] == {"tone": "warm", "token": SECRETS[4]}
+        client.get(f"{API}/export", params={"include_valves": True})
+    assert alone.stop() == 0
 
-    for name, data in everything_on_disk(tuned.project.root):
+    for name, data in everything_on_disk(alone.project.root):
         for secret in (*SECRETS, "s3cret-refused-6"):
             assert secret.encode() not in data, f"{secret} is in clear in {name}"
-    stored = yaml.safe_load((tuned.project.functions / "tuned.yaml").read_text())["valves"]
+    stored = yaml.safe_load((alone.project.functions / "tuned.yaml").read_text())["valves"]
     assert {name for name, value in stored.items() if isinstance(value, dict) and "secret" in value} == {
         "api_key",
         "hidden",
@@ -136,19 +163,18 @@ def test_no_secret_is_anywhere_in_clear(tuned: Server, client: httpx.Client) -> 
         "inner",
     }
     assert (stored["retries"], stored["max_tokens"]) == (4, 7)
-    key = tuned.data / FILE
+    key = alone.data / FILE
     assert key.stat().st_mode & 0o777 == 0o600
-    assert FILE not in tuned.project.git("ls-files")
+    assert FILE not in alone.project.git("ls-files")
 
 
-def test_secrets_reach_the_function_and_survive_a_restart(
-    tuned: Server, client: httpx.Client, start_server: Callable[..., Server]
-) -> None:
-    set_valves(client, "tuned", {"api_key": SECRETS[0], "inner": {"password": SECRETS[3]}})
-    assert seen(client, "tuned")["api_key"] == SECRETS[0]
-    tuned.stop()
+def test_secrets_reach_the_function_and_survive_a_restart(alone: Server, start_server: Callable[..., Server]) -> None:
+    with alone.client() as client:
+        set_valves(client, "tuned", {"api_key": SECRETS[0], "inner": {"password": SECRETS[3]}})
+        assert seen(client, "tuned")["api_key"] == SECRETS[0]
+    alone.stop()
 
-    with start_server(tuned.project).client() as again:
+    with start_server(alone.project).client() as again:
         assert seen(again, "tuned")["inner"] == {"host": "h", "password": SECRETS[3]}
         assert valves(again, "tuned") == {"api_key": SECRETS[0], "inner": {"password": SECRETS[3]}}
 
@@ -176,16 +202,15 @@ def test_a_secret_that_was_written_by_hand_is_encrypted_by_the_next_edit(tuned: 
     assert seen(client, "tuned")["api_key"] == "s3cret-by-hand"
 
 
-def test_another_key_is_told_in_the_status_with_the_field(
-    tuned: Server, client: httpx.Client, start_server: Callable[..., Server]
-) -> None:
-    set_valves(client, "tuned", {"api_key": SECRETS[0]})
-    tuned.stop()
-    (tuned.data / FILE).unlink()
+def test_another_key_is_told_in_the_status_with_the_field(alone: Server, start_server: Callable[..., Server]) -> None:
+    with alone.client() as client:
+        set_valves(client, "tuned", {"api_key": SECRETS[0]})
+    alone.stop()
+    (alone.data / FILE).unlink()
 
-    other = tuned.project.root / "other"
+    other = alone.project.root / "other"
     server = start_server(
-        tuned.project, environ={"FNSYNC_SECRET_KEY": new_key(), "FNSYNC_DATA": str(other)}, data=other
+        alone.project, environ={"FNSYNC_SECRET_KEY": new_key(), "FNSYNC_DATA": str(other)}, data=other
     )
 
     entry = server.function("tuned")
@@ -482,31 +507,36 @@ ECHOES = {
 AWKWARD = ["s3cret", "s3cret\nand more", "s3cret'\"\\x", "s3cret" + "y" * 6000, "  s3cret  "]
 
 
-@pytest.mark.parametrize("field", ["api_key", "hook"])
-def test_no_validator_tells_a_secret_in_any_form(tuned: Server, client: httpx.Client, field: str) -> None:
+def test_no_validator_tells_a_secret_in_any_form(alone: Server) -> None:
     """`hook` is none by its name; it is encrypted because that was asked for."""
+    with alone.client() as client:
+        for field in ("api_key", "hook"):
+            check_that_no_validator_tells(alone, client, f"echoing_{field}", field)
+    assert alone.stop() == 0
+    for name, data in everything_on_disk(alone.project.root):
+        assert b"s3cret" not in data, name
+    assert "s3cret" not in alone.log()
+
+
+def check_that_no_validator_tells(server: Server, client: httpx.Client, id: str, field: str) -> None:
     plain = ECHOING.format("pass")
-    client.post(f"{API}/create", json={"id": "echoing", "name": "E", "content": plain, "meta": {}})
-    client.post(f"{API}/id/echoing/toggle")
-    row = client.get(f"{API}/id/echoing").json()
+    client.post(f"{API}/create", json={"id": id, "name": "E", "content": plain, "meta": {}})
+    client.post(f"{API}/id/{id}/toggle")
+    row = client.get(f"{API}/id/{id}").json()
     for number, (echo, said) in enumerate(ECHOES.items()):
         echoing = ECHOING.format(said)
         for secret in AWKWARD if echo == "repr" else AWKWARD[number % 2 + 1 :: 2]:
-            sealed = {field: {"secret": Vault(tuned.data, {}).encrypt(secret)}}
-            assert set_valves(client, "echoing", sealed).json() == {field: secret}
+            sealed = {field: {"secret": Vault(server.data, {}).encrypt(secret)}}
+            assert set_valves(client, id, sealed).json() == {field: secret}
 
-            told = [client.post(f"{API}/id/echoing/update", json={**row, "content": echoing})]
+            told = [client.post(f"{API}/id/{id}/update", json={**row, "content": echoing})]
             assert told[0].status_code == 400 and "refuses the value" in told[0].text, echo
-            tuned.project.write("echoing.py", echoing)
-            assert "refuses the value" in tuned.settle("echoing", "stale")["error"]["message"]
-            told += [set_valves(client, "echoing", sealed), client.get(f"{API}/id/echoing/status")]
+            server.project.write(f"{id}.py", echoing)
+            assert "refuses the value" in server.settle(id, "stale")["error"]["message"]
+            told += [set_valves(client, id, sealed), client.get(f"{API}/id/{id}/status")]
             assert "s3cret" not in "".join(answer.text for answer in told), echo
-            tuned.project.write("echoing.py", plain)
-            tuned.settle("echoing", "ready")
-    assert tuned.stop() == 0
-    for name, data in everything_on_disk(tuned.project.root):
-        assert b"s3cret" not in data, name
-    assert "s3cret" not in tuned.log()
+            server.project.write(f"{id}.py", plain)
+            server.settle(id, "ready")
 
 
 def test_no_serializer_tells_a_secret(client: httpx.Client) -> None:

@@ -154,11 +154,12 @@ def test_what_is_shown_and_what_is_edited_are_compared_with_the_disk_not_with_th
     project.git("checkout", "--quiet", "-b", "side")
     project.write("a.py", source("side"))
     project.commit("side")
-    project.git("checkout", "--quiet", "main")
     with ready.client() as client:
-        wait_for("main", lambda: say(client, "a") == "one")
+        wait_for("side", lambda: say(client, "a") == "side")
+        project.git("checkout", "--quiet", "main")
+        main = project.git("rev-parse", "main")
+        wait_for("main", lambda: client.get(f"{API}/id/a").json()["version_id"] == main and say(client, "a") == "one")
         seen = client.get(f"{API}/id/a")
-        assert seen.json()["version_id"] == project.git("rev-parse", "main")
 
         project.git("checkout", "--quiet", "side")
         by_tag = update(client, "a", "two", headers={"If-Match": seen.headers["etag"]})
