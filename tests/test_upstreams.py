@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import openai
@@ -38,6 +38,47 @@ def start(project: Project, start_server: Callable[..., Server], upstream: Upstr
         return start_server(project, environ={"UP_KEY": KEY})
 
     return start
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Upstream]:
+    """The upstream `up` of `plain`."""
+    with stub.serving() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Upstream]:
+    """The upstream `hasty` of `plain`, whose models begin with `hasty/`; the server waits 200 ms for it."""
+    with stub.serving() as hasty:
+        yield hasty
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, provider: Upstream, hasty: Upstream) -> Iterator[Server]:
+    project = Project(tmp_path_factory.mktemp("upstreams") / "project")
+    up = f'{{name: up, kind: openai, url: "{provider.url}/v1", key: {{env: UP_KEY}}}}'
+    other = f'{{name: hasty, kind: openai, url: "{hasty.url}/v1", prefix: "hasty/", timeout: 200ms}}'
+    project.configure(f"upstreams: [{up}, {other}]\n")
+    server = Server(project, environ={"UP_KEY": KEY})
+    try:
+        yield server.wait_ready()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def plain(
+    running: Server, watched: Callable[[Server], Server], provider: Upstream, hasty: Upstream
+) -> Iterator[Server]:
+    """A server with two upstreams that many tests share."""
+    for one in (provider, hasty):
+        one.release.clear()
+        one.left.clear()
+        one.requests.clear()
+    yield watched(running)
+    for one in (provider, hasty):
+        one.release.set()
 
 
 def body(said: str, model: str = "base-model", **more: Any) -> dict[str, Any]:
@@ -144,11 +185,17 @@ def test_the_list_outlives_a_failure_for_as_long_as_it_is_cached(start: Start, u
     assert KEY not in json.dumps(server.status()) + server.log() + gone.text
 
 
-@pytest.mark.parametrize("models", [[], {"data": None}, "text", {"data": [{"name": "no id"}]}])
-def test_lists_of_any_form_do_no_harm(start: Start, upstream: Upstream, models: Any) -> None:
-    upstream.models = models
+def test_lists_of_any_form_do_no_harm(project: Project, start_server: Callable[..., Server]) -> None:
+    lists: list[Any] = [[], {"data": None}, "text", {"data": [{"name": "no id"}]}, {"data": [{"id": "good"}]}]
+    with ExitStack() as stack:
+        entries = []
+        for number, models in enumerate(lists):
+            upstream = stack.enter_context(stub.serving())
+            upstream.models = models
+            entries.append(f'{{name: u{number}, kind: openai, url: "{upstream.url}/v1"}}')
+        project.configure(f"upstreams: [{', '.join(entries)}]\n")
 
-    assert ids(start()) == []
+        assert ids(start_server(project)) == ["good"]
 
 
 def test_a_model_that_came_since_is_found(start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,10 +221,9 @@ def test_a_key_that_is_not_there_stops_the_start(project: Project, upstream: Ups
 # ---- completions -----------------------------------------------------------------------------------------
 
 
-def test_an_answer_passes_through_byte_for_byte(start: Start, upstream: Upstream) -> None:
-    server = start()
+def test_an_answer_passes_through_byte_for_byte(plain: Server, provider: Upstream) -> None:
     sent = b'{ "model": "base-model",\n "messages": [{"role":"user","content":"hi","x":1.0}], "seed": 1E3 }'
-    with server.client() as client:
+    with plain.client() as client:
         whole = client.post("/api/chat/completions", content=sent)
         streamed = client.post("/v1/chat/completions", json=body("hi", stream=True))
 
@@ -185,50 +231,46 @@ def test_an_answer_passes_through_byte_for_byte(start: Start, upstream: Upstream
     assert whole.headers["x-request-id"] == "req-1" and "set-cookie" not in whole.headers
     assert streamed.content == b"".join((*STREAM, DONE))
     assert streamed.headers["content-type"] == "text/event-stream"
-    first, second = upstream.asked("/v1/chat/completions")
+    first, second = provider.asked("/v1/chat/completions")
     assert "cookie" not in second.headers  # the first answer set one, for its caller
     assert first.body == sent
     assert first.headers["authorization"] == f"Bearer {KEY}" and ADMIN_TOKEN not in str(first.headers)
 
 
-def test_keys_of_a_chat_server_stay_here(start: Start, upstream: Upstream) -> None:
-    server = start()
-    with server.client() as client:
+def test_keys_of_a_chat_server_stay_here(plain: Server, provider: Upstream) -> None:
+    with plain.client() as client:
         client.post("/api/chat/completions", json=body("hi", chat_id="c", params={"seed": 4}, files=[]))
 
-    assert json.loads(upstream.asked("/v1/chat/completions")[0].body) == body("hi", seed=4)
+    assert json.loads(provider.asked("/v1/chat/completions")[0].body) == body("hi", seed=4)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_error_of_the_upstream_reaches_the_client_without_the_key(start: Start, stream: bool) -> None:
-    server = start()
-    with server.client() as client:
+def test_an_error_of_the_upstream_reaches_the_client_without_the_key(plain: Server, stream: bool) -> None:
+    with plain.client() as client:
         answer = client.post("/v1/chat/completions", json=body("!status 429", stream=stream))
 
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "9")
     assert answer.json() == {"error": {"message": "refused, Bearer [key]", "code": 7}}
-    assert KEY not in server.log()
+    assert KEY not in plain.log()
 
 
-def test_parts_arrive_as_they_are_made_and_leaving_ends_the_call(start: Start, upstream: Upstream) -> None:
-    server = start()
-    with server.client() as client:
+def test_parts_arrive_as_they_are_made_and_leaving_ends_the_call(plain: Server, provider: Upstream) -> None:
+    with plain.client() as client:
         with client.stream("POST", "/v1/chat/completions", json=body("!hold", stream=True)) as answer:
             parts = answer.iter_raw()
             assert next(parts) == STREAM[0]
-            assert not upstream.left.is_set()
-        assert upstream.left.wait(10)
+            assert not provider.left.is_set()
+        assert provider.left.wait(10)
 
         with client.stream("POST", "/v1/chat/completions", json=body("!hold", stream=True)) as answer:
             parts = answer.iter_raw()
             assert next(parts) == STREAM[0]
-            upstream.release.set()
+            provider.release.set()
             assert b"".join(parts) == b"".join((*STREAM[1:], DONE))
 
 
-def test_a_stream_that_breaks_ends_with_an_error_event(start: Start) -> None:
-    server = start()
-    with server.client() as client:
+def test_a_stream_that_breaks_ends_with_an_error_event(plain: Server) -> None:
+    with plain.client() as client:
         answer = client.post("/v1/chat/completions", json=body("!break", stream=True))
 
     assert answer.content.startswith(STREAM[0])
@@ -251,30 +293,27 @@ def test_one_that_went_away_is_a_502(
     assert answer.json()["error"]["message"].startswith("the upstream gone cannot be reached")
 
 
-def test_one_that_does_not_begin_is_a_504(start: Start, upstream: Upstream) -> None:
-    server = start("timeout: 200ms")
-    with server.client() as client:
-        answer = client.post("/v1/chat/completions", json=body("!silent"))
+def test_one_that_does_not_begin_is_a_504(plain: Server) -> None:
+    with plain.client() as client:
+        answer = client.post("/v1/chat/completions", json=body("!silent", "hasty/base-model"))
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout")
-    assert answer.json()["error"]["message"] == "the upstream up took too long to answer"
+    assert answer.json()["error"]["message"] == "the upstream hasty took too long to answer"
 
 
-def test_one_that_pauses_too_long_is_cut(start: Start, upstream: Upstream) -> None:
-    server = start("timeout: 200ms")
-    with server.client() as client:
-        answer = client.post("/v1/chat/completions", json=body("!hold", stream=True))
+def test_one_that_pauses_too_long_is_cut(plain: Server) -> None:
+    with plain.client() as client:
+        answer = client.post("/v1/chat/completions", json=body("!hold", "hasty/base-model", stream=True))
 
     assert (
         answer.status_code == 200 and b"upstream_timeout" in answer.content and answer.content.endswith(b"[DONE]\n\n")
     )
 
 
-def test_the_openai_client_uses_base_models(start: Start, upstream: Upstream) -> None:
-    server = start()
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=ADMIN_TOKEN, max_retries=0) as client:
+def test_the_openai_client_uses_base_models(plain: Server) -> None:
+    with openai.OpenAI(base_url=f"{plain.url}/v1", api_key=ADMIN_TOKEN, max_retries=0) as client:
         chat = client.chat.completions
-        assert [model.id for model in client.models.list()] == ["base-model"]
+        assert sorted(model.id for model in client.models.list()) == ["base-model", "hasty/base-model"]
         messages: Any = [{"role": "user", "content": "hi"}]
         assert chat.create(model="base-model", messages=messages).choices[0].message.content == "one two three"
         parts = chat.create(model="base-model", messages=messages, stream=True)
@@ -283,12 +322,11 @@ def test_the_openai_client_uses_base_models(start: Start, upstream: Upstream) ->
             chat.create(model="base-model", messages=[{"role": "user", "content": "!status 429"}])
 
 
-def test_no_client_gets_an_upstreams_key(start: Start, upstream: Upstream, tmp_path: Path) -> None:
-    server = start()
-    with server.client() as client:
+def test_no_client_gets_an_upstreams_key(plain: Server) -> None:
+    with plain.client() as client:
         texts = [client.get(path).text for path in ("/api/status", "/v1/models", "/api/models", "/metrics")]
         client.post("/v1/chat/completions", json=body("!status 401"))
 
-    assert KEY not in "".join(texts) + server.log()
-    for file in server.data.rglob("*"):
+    assert KEY not in "".join(texts) + plain.log()
+    for file in plain.data.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes()
