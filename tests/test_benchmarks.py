@@ -1,6 +1,7 @@
 """The harness of `make bench` works; what it measures is not judged here."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,17 +63,23 @@ def test_a_generated_project_has_the_asked_number_of_functions_in_one_commit(tmp
     assert "7;" in (project.functions / "edited.py").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Measures on projects that are made, and started for the first time, once."""
+    with Load() as load:
+        yield Bench(tmp_path_factory.mktemp("bench"), load, TINY, print)
+
+
 @pytest.mark.parametrize(
     "names", [("echo", "stream", "worker", "start"), ("list", "edit", "editors", "history"), ("save",)], ids=" ".join
 )
-def test_each_measurement_gives_rows(names: tuple[str, ...], tmp_path: Path) -> None:
+def test_each_measurement_gives_rows(bench: Bench, names: tuple[str, ...]) -> None:
     said: list[str] = []
-    with Load() as load:
-        bench = Bench(tmp_path, load, TINY, said.append)
-        for name in names:
-            said.clear()
-            assert list(MEASUREMENTS[name](bench)), name
-            assert said, name
+    bench.say = said.append
+    for name in names:
+        said.clear()
+        assert list(MEASUREMENTS[name](bench)), name
+        assert said, name
 
 
 def test_rows_become_a_table_and_json(tmp_path: Path) -> None:
