@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tests.conftest import Server, wait_for
 
-#: What a server keeps in the project's folder.
-KEPT = {".git", ".fnsync", "server.log", "functions"}
+#: What the server itself reads and writes in the project's folder.
+KEPT = {".git", ".fnsync", "server.log", "functions", "fnsync.yaml"}
 
 
 def begin_anew(server: Server, files: Mapping[str, str]) -> None:
@@ -41,8 +41,9 @@ def begin_anew(server: Server, files: Mapping[str, str]) -> None:
             file = Path(aside) / "functions" / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(textwrap.dedent(text), encoding="utf-8")
-        project.git(f"--work-tree={aside}", "add", "functions")
-        project.git("commit", "--quiet", "-m", "first")
+        if files:
+            project.git(f"--work-tree={aside}", "add", "functions")
+        project.git("commit", "--quiet", "--allow-empty", "-m", "first")
     project.git("reset", "--quiet", "--hard")
     commit = project.git("rev-parse", "HEAD")
     ids = {name.partition(".")[0] for name in files}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from tests.anew import begin_anew
 from tests.conftest import Project, Server, wait_for
 
 API = "/api/functions"
@@ -224,16 +225,45 @@ def test_a_shared_module_is_there_when_an_edit_is_tried(server: Server, client: 
 # ---- who sees and does what ------------------------------------------------------------------------------
 
 
-def test_users_manage_their_own_functions_alone(project: Project, start_server: Callable[..., Server]) -> None:
-    project.configure("auth: {user_functions: true}")
-    project.write("all.py", source("for all"))
-    project.commit("first")
-    server = start_server(project)
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool], Server]]:
+    """Two servers, started when first asked for: with functions of users' own, and without."""
+    servers: dict[bool, Server] = {}
+
+    def run(enabled: bool) -> Server:
+        if enabled not in servers:
+            project = Project(tmp_path_factory.mktemp("owned") / "project")
+            project.configure(f"auth: {{user_functions: {str(enabled).lower()}}}")
+            servers[enabled] = Server(project, environ={"DEEPL": "secret"})
+        return servers[enabled] if servers[enabled].url else servers[enabled].wait_ready()
+
+    yield run
+    for server in servers.values():
+        server.stop()
+
+
+Anew = Callable[..., Server]
+
+
+@pytest.fixture
+def anew(running: Callable[[bool], Server], watched: Callable[[Server], Server]) -> Anew:
+    """A server with these files, and with functions of users' own or without."""
+
+    def begin(files: dict[str, str], enabled: bool = True) -> Server:
+        server = watched(running(enabled))
+        begin_anew(server, files)
+        return server
+
+    return begin
+
+
+def test_users_manage_their_own_functions_alone(anew: Anew) -> None:
+    server = anew({"all.py": source("for all")})
     ada, bob = (server.client(server.add_token("user", f"{name}@example.org")) for name in ("ada", "bob"))
     with ada, bob, server.client() as admin:
         made = ada.post(API, json=form("mine", "for me"))
         assert made.status_code == 200 and made.json()["is_global"] is False
-        assert project.git("log", "-1", "--format=%ae") == "ada@example.org"
+        assert server.project.git("log", "-1", "--format=%ae") == "ada@example.org"
         assert ada.post(f"{API}/id/mine/toggle").status_code == 200
         assert [say(who, "mine") for who in (ada, admin)] == ["for me", "for me"]
         assert "does not exist" in say(bob, "mine")
@@ -260,13 +290,8 @@ def test_users_manage_their_own_functions_alone(project: Project, start_server: 
         assert ada.delete(f"{API}/mine").status_code == 200
 
 
-def test_owners_see_how_their_functions_stand_call_them_and_read_their_logs_and_nobody_elses(
-    project: Project, start_server: Callable[..., Server]
-) -> None:
-    project.configure("auth: {user_functions: true}")
-    project.write("all.py", source("for all"))
-    project.commit("first")
-    server = start_server(project)
+def test_owners_see_how_their_functions_stand_call_them_and_read_their_logs_and_nobody_elses(anew: Anew) -> None:
+    server = anew({"all.py": source("for all")})
     ada, bob = (server.client(server.add_token("user", f"{name}@example.org")) for name in ("ada", "bob"))
     content = "class Pipe:\n    def pipe(self, body):\n        print('heard', body)\n"
     with ada, bob, server.client() as admin:
@@ -287,11 +312,9 @@ def test_owners_see_how_their_functions_stand_call_them_and_read_their_logs_and_
 
 @pytest.mark.parametrize("path", ["sync", "import"])
 @pytest.mark.parametrize("enabled", [True, False])
-def test_functions_of_users_that_come_in_a_list_stay_theirs_alone(
-    project: Project, start_server: Callable[..., Server], path: str, enabled: bool
-) -> None:
-    project.configure(f"auth: {{user_functions: {str(enabled).lower()}}}")
-    server = start_server(project)
+def test_functions_of_users_that_come_in_a_list_stay_theirs_alone(anew: Anew, path: str, enabled: bool) -> None:
+    server = anew({}, enabled)
+    project = server.project
     tokens = {role: server.add_token(role) for role in ("user", "admin", "pending")}
     service = server.add_token("user", "chat@example.org", ceiling="user")
     zoe = {"X-OpenWebUI-User-Id": "7f3c", "X-OpenWebUI-User-Role": "user"}
@@ -326,13 +349,13 @@ def test_functions_of_users_that_come_in_a_list_stay_theirs_alone(
             assert yaml.safe_load((project.functions / "user_own.yaml").read_text())["owner"] == ids["user"]
 
 
-def test_an_export_of_what_cannot_be_read_is_taken_once_it_can(
-    project: Project, start_server: Callable[..., Server]
-) -> None:
+def test_an_export_of_what_cannot_be_read_is_taken_once_it_can(anew: Anew) -> None:
     """Nothing tells the type of such a function, so its export has none."""
-    project.write("torn.py", "class Pipe:\n    def pipe(self body):\n")
-    project.commit("torn")
-    with start_server(project).client() as client:
+    server = anew({})
+    server.project.write("torn.py", "class Pipe:\n    def pipe(self body):\n")
+    server.project.commit("torn")
+    server.settle("torn", "failed")
+    with server.client() as client:
         client.post(API, json=form("whole"))
         rows = {row["id"]: row for row in client.get(f"{API}/export").json()}
         assert rows["torn"]["type"] is None
@@ -346,11 +369,8 @@ def test_an_export_of_what_cannot_be_read_is_taken_once_it_can(
         assert taken.status_code == 200 and {row["type"] for row in taken.json()} == {"pipe"}
 
 
-def test_a_users_function_cannot_read_the_servers_environment(
-    project: Project, start_server: Callable[..., Server]
-) -> None:
-    project.configure("auth: {user_functions: true}")
-    server = start_server(project, environ={"DEEPL": "secret"})
+def test_a_users_function_cannot_read_the_servers_environment(anew: Anew) -> None:
+    server = anew({})
     content = "from pydantic import BaseModel\nclass Pipe:\n    class Valves(BaseModel):\n        key: str = ''\n"
     with server.client(server.add_token("user")) as ada:
         ada.post(API, json={**form("mine"), "content": content})
