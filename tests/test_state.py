@@ -5,19 +5,20 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.operations import Operations
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, inspect
 
 from fnsync.errors import StoreError
 from fnsync.model import User
 from fnsync.store.database import Database
 from fnsync.store.state import ADMIN, HEAD, Account, State, Token, digest
+from tests import databases
 from tests.conftest import wait_for
 
 
@@ -174,6 +175,7 @@ def test_opening_at_head_loads_neither_sqlalchemy_nor_alembic(state: State, path
         "print('sqlalchemy' in sys.modules, end=' '); s.users(); print('alembic' in sys.modules); s.close()"
     )
     assert python(code, f"sqlite:///{path}") == "False False"
+    assert python(code, f"sqlite:///{path}-new") == "True False"
 
 
 def test_the_newest_migration_is_head_and_makes_the_tables_the_queries_use(any_state: State) -> None:
@@ -187,6 +189,45 @@ def test_the_newest_migration_is_head_and_makes_the_tables_the_queries_use(any_s
     assert scripts.get_heads() == [HEAD]
     with any_state._reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+
+@pytest.mark.parametrize("kind", databases.KINDS)
+def test_a_new_database_is_what_the_migrations_make_of_an_old_one(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old").mkdir()
+    with databases.database(kind, tmp_path / "new") as new, databases.database(kind, tmp_path / "old") as old:
+        Database(old, head="0001").close()
+        State.open(old).close()
+        State.open(new).close()
+        assert everything_in(new) == everything_in(old)
+
+
+def told(index: Mapping[str, Any]) -> dict[str, str]:
+    """An index's options in words: its condition is an object."""
+    return {key: str(value) for key, value in index.get("dialect_options", {}).items()}
+
+
+def everything_in(url: str) -> dict[str, Any]:
+    """What each table is, and its rows without times."""
+    database = Database(url, head=HEAD)
+    with database.reading() as connection:
+        found: dict[str, Any] = {}
+        tables = MetaData()
+        tables.reflect(connection)
+        inspector = inspect(connection)
+        for name, table in tables.tables.items():
+            columns = [{**column, "type": str(column["type"])} for column in inspector.get_columns(name)]
+            rows = [{**row._mapping, "created_at": 0} for row in connection.execute(table.select())]
+            found[name] = (
+                sorted(columns, key=lambda column: str(column["name"])),
+                inspector.get_pk_constraint(name),
+                sorted(f"{index | {'dialect_options': told(index)}}" for index in inspector.get_indexes(name)),
+                inspector.get_unique_constraints(name),
+                inspector.get_foreign_keys(name),
+                rows,
+            )
+    database.close()
+    return found
 
 
 def test_processes_that_start_at_once_set_it_up_once(path: Path) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from fnsync.errors import Conflict, StoreError
+from fnsync.store import fresh
 from fnsync.store.addresses import DAMAGED, SQLITE, UNREACHABLE
 
 BUSY_MS = 10_000
@@ -60,6 +61,17 @@ class Database:
         self._engine.dispose()
 
     def _upgrade(self, head: str) -> None:
+        with self.writing() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": POSTGRES_LOCK})
+            if _revision(connection) == head:  # another process was faster
+                return
+            if head == fresh.REVISION and not inspect(connection).get_table_names():
+                fresh.make(connection)
+                return
+            self._migrate(connection, head)
+
+    def _migrate(self, connection: Connection, head: str) -> None:
         # start time: Alembic takes longer to import than the rest of the start
         from alembic import command
         from alembic.config import Config
@@ -69,20 +81,15 @@ class Database:
         config = Config()
         # A ConfigParser reads it, to which % is special.
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-        with self.writing() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": POSTGRES_LOCK})
-            if _revision(connection) == head:  # another process was faster
-                return
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, head)
-            except (CommandError, ResolutionError) as exc:
-                raise StoreError(
-                    f"the state database {self._where} has schema {_revision(connection)}, which this version of "
-                    f"fnsync (schema {head}) does not know",
-                    hint="it was written by a newer fnsync; upgrade this one",
-                ) from exc
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, head)
+        except (CommandError, ResolutionError) as exc:
+            raise StoreError(
+                f"the state database {self._where} has schema {_revision(connection)}, which this version of "
+                f"fnsync (schema {head}) does not know",
+                hint="it was written by a newer fnsync; upgrade this one",
+            ) from exc
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
