@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-    unsupported_method,
-)
 
 from tests.conftest import ADMIN_TOKEN, Project, Server
 
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    unsupported_method,
-]
+if TYPE_CHECKING:  # its import takes half a second, which every process of a run would spend
+    import schemathesis
+
 #: How much is sent to each operation.
 EXAMPLES = 25
 #: So many tests share the operations.
@@ -67,6 +53,8 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_answer_is_a_documented_one(described: Server, part: int) -> None:
+    import schemathesis
+
     schema = schemathesis.openapi.from_url(f"{described.url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) > 40
@@ -79,6 +67,18 @@ def test_every_answer_is_a_documented_one(described: Server, part: int) -> None:
 
 def ask(operation: schemathesis.APIOperation, url: str) -> None:
     """Send an operation what its description allows, and what it does not."""
+    from schemathesis import GenerationMode
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    wanted = [
+        not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_headers_conformance,
+        checks.response_schema_conformance,
+        checks.unsupported_method,
+    ]
 
     @given(case=st.one_of(operation.as_strategy(), operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)))
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -90,7 +90,7 @@ def ask(operation: schemathesis.APIOperation, url: str) -> None:
         if case.query and case.query.get("follow"):
             case.query = {**case.query, "follow": "false"}  # such an answer does not end
         response = case.call(base_url=url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=30)
-        case.validate_response(response, checks=CHECKS)
+        case.validate_response(response, checks=wanted)
 
     check()
 
