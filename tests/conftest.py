@@ -35,7 +35,7 @@ WAIT_S = 20.0
 T = TypeVar("T")
 
 # Clients are made by the thousand, and each would read the machine's certificates, of which no plain address needs one.
-_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 # Tests say themselves who commits and how: neither the machine's git configuration nor its variables do.
 for _name in [name for name in os.environ if name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CONFIG"))]:
@@ -153,7 +153,7 @@ class Server:
 
     def _is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", verify=_NO_CERTIFICATES).status_code == 200
+            return httpx.get(f"{self.url}/readyz", verify=NO_CERTIFICATES).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -163,7 +163,7 @@ class Server:
     def client(self, token: str | None = None, **options: Any) -> httpx.Client:
         """Return a client with a token, the admin's if not said otherwise."""
         headers = {"Authorization": f"Bearer {token or self.token}"}
-        options = {"timeout": 30, "verify": _NO_CERTIFICATES, **options}
+        options = {"timeout": 30, "verify": NO_CERTIFICATES, **options}
         return httpx.Client(base_url=self.url, headers=headers, **options)
 
     # ---- functions ----

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.conftest import Project, Server, wait_for
+from tests.conftest import NO_CERTIFICATES, Project, Server, wait_for
 
 
 def listing(server: Server, authorization: str | None) -> httpx.Response:
     headers = {} if authorization is None else {"Authorization": authorization}
-    return httpx.get(f"{server.url}/v1/models", headers=headers)
+    return httpx.get(f"{server.url}/v1/models", headers=headers, verify=NO_CERTIFICATES)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_admin_token_from_the_environment_gets_in(server: Server, scheme: st
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat/completions", "/api/v1/chat/completions"])
 def test_who_calls_is_asked_before_the_body_is_read(server: Server, path: str) -> None:
-    answer = httpx.post(f"{server.url}{path}", content=b"{")
+    answer = httpx.post(f"{server.url}{path}", content=b"{", verify=NO_CERTIFICATES)
 
     assert answer.status_code == 401
     assert ("error" if path.startswith("/v1/") else "detail") in answer.json()
@@ -55,7 +55,7 @@ def test_who_calls_is_asked_before_the_body_is_read(server: Server, path: str) -
 
 @pytest.mark.parametrize("path", ["/api/status", "/api/functions/id/any/logs", "/api/v1/functions/id/any/logs"])
 def test_operations_need_an_admin(server: Server, user_client: httpx.Client, path: str) -> None:
-    assert httpx.get(f"{server.url}{path}").status_code == 401
+    assert httpx.get(f"{server.url}{path}", verify=NO_CERTIFICATES).status_code == 401
 
     answer = user_client.get(path)
     assert answer.status_code == 401
@@ -131,7 +131,7 @@ def test_the_generated_admin_token_gets_in(project: Project, start_server: Calla
 def test_a_cookie_counts_where_nothing_is_changed(server: Server, cookie: str) -> None:
     headers = {"Cookie": cookie.format(token=server.token)}
 
-    assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 200
+    assert httpx.get(f"{server.url}/v1/models", headers=headers, verify=NO_CERTIFICATES).status_code == 200
     assert httpx.head(f"{server.url}/api/status", headers=headers).status_code == 200
 
 
@@ -152,13 +152,13 @@ def test_a_cookie_does_not_count_where_another_site_could_have_it_sent(server: S
 def test_another_cookie_gets_nobody_in(server: Server, cookie: str) -> None:
     headers = {"Cookie": cookie.format(token=server.token)}
 
-    assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 401
+    assert httpx.get(f"{server.url}/v1/models", headers=headers, verify=NO_CERTIFICATES).status_code == 401
 
 
 def test_the_header_goes_before_the_cookie(server: Server) -> None:
     headers = {"Authorization": "Bearer wrong", "Cookie": f"token={server.token}"}
 
-    assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 401
+    assert httpx.get(f"{server.url}/v1/models", headers=headers, verify=NO_CERTIFICATES).status_code == 401
 
 
 def test_no_token_is_written_to_the_log(server: Server) -> None:

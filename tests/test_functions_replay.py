@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Project, Server, wait_for
+from tests.conftest import NO_CERTIFICATES, Project, Server, wait_for
 from tests.recordings import ANY, STALE, Fields, Ours, Recall, Skipped, differences
 
 DATA = Path(__file__).parent / "data" / "functions"
@@ -108,7 +108,7 @@ class Replay:
     """Sends a recording's requests, as the accounts it names."""
 
     def __init__(self, server: Server, recording: Mapping[str, Any]) -> None:
-        self.client = httpx.Client(base_url=server.url, timeout=60)
+        self.client = httpx.Client(base_url=server.url, timeout=60, verify=NO_CERTIFICATES)
         self.recall = Recall()
         self._server = server
         self._recording = recording

@@ -18,11 +18,11 @@ from fnsync.config import AuthConfig, RateLimits
 from fnsync.errors import FnsyncError, RateLimited, Unauthorized
 from fnsync.model import Rate
 from fnsync.store.state import State
-from tests.conftest import Project, Server, wait_for
+from tests.conftest import NO_CERTIFICATES, Project, Server, wait_for
 
 
 def ask(server: Server, token: str) -> httpx.Response:
-    return httpx.get(f"{server.url}/v1/models", headers={"Authorization": f"Bearer {token}"})
+    return httpx.get(f"{server.url}/v1/models", headers={"Authorization": f"Bearer {token}"}, verify=NO_CERTIFICATES)
 
 
 def refused(answer: httpx.Response) -> httpx.Response | None:
@@ -38,7 +38,7 @@ def test_after_some_wrong_tokens_an_address_has_to_wait(project: Project, start_
     assert [answer.status_code for answer in answers] == [401] * 5 + [429] * 2
     assert 600 < int(answers[-1].headers["retry-after"]) <= 720, "one failure is forgotten every 12 minutes"
     assert answers[-1].json()["error"]["code"] == "rate_limited"
-    elsewhere = httpx.get(f"{server.url}/api/status", headers={"Authorization": "Bearer wrong"})
+    elsewhere = httpx.get(f"{server.url}/api/status", headers={"Authorization": "Bearer wrong"}, verify=NO_CERTIFICATES)
     assert (elsewhere.status_code, elsewhere.json()["detail"]) == (429, "too many wrong tokens came from this address")
 
     assert ask(server, good).status_code == 200, "it was let in from here before"
