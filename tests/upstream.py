@@ -86,6 +86,10 @@ def serving(port: int = 0) -> Iterator[Upstream]:
             super().setup()
             connections.append(self.connection)
 
+        def handle(self) -> None:
+            with suppress(BrokenPipeError, ConnectionResetError):  # whoever asked may have gone
+                super().handle()
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 
