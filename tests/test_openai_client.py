@@ -190,7 +190,7 @@ def test_a_rate_limit_is_a_rate_limit_error(server: Server, ai: openai.OpenAI, f
     with pytest.raises(openai.RateLimitError) as caught:
         ai.chat.completions.create(model=fn, messages=HELLO)
 
-    assert 0 < int(caught.value.response.headers["retry-after"]) <= 30
+    assert 0 < int(caught.value.response.headers["retry-after"]) <= 60
 
 
 def test_too_many_calls_at_once_are_a_503_with_retry_after(server: Server, fn: str) -> None:

@@ -74,6 +74,10 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
         3: Ours(REFUSED, 404, detail("Pipeline bad_start not found")),
     },
     "chat": {
+        2: Ours(
+            "under /v1, where no client of the protocol asks, the server runs filters itself",
+            sse=[*(chunk(word) for word in ("one ", "two ", "[tagged ", "for ", "Admin] ")), STOP, DONE],
+        ),
         6: Ours(WORDING, 404, {**detail(ANY), "hint": "its models are mani.one, mani.two.dot"}),
         7: Ours(WORDING, 404, {**detail("tag_filter is a pipeline of the type 'filter', and no model"), "hint": ANY}),
         8: Ours(WORDING, 404, detail("the model 'unknown' does not exist")),

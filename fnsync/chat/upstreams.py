@@ -179,8 +179,8 @@ class Upstreams:
         listings = [(upstream, upstream.look(ANEW_S if anew else None)) for upstream in theirs]
         await _wait((listing for upstream, listing in listings if anew or not upstream.models), PATIENCE_S)
         known: dict[str, Found] = {}
-        for upstream in reversed(theirs):
-            known |= upstream.models
+        for upstream in theirs:
+            known = {**known, **{id: found for id, found in upstream.models.items() if id not in known}}
         return known
 
     async def find(self, model: str, caller: User) -> Found | None:
