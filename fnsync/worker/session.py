@@ -356,6 +356,8 @@ class Session:
     # ---- arguments ----
 
     def _arguments(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
+        if frame.handler == "pipes":
+            return {}  # it is no part of a request: what it names keeps its default (function-contract §2.1)
         values = self._reserved(frame, handler)
         values |= self._talk(frame, handler, values)
         if frame.body:

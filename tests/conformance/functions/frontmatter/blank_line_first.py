@@ -1,0 +1,9 @@
+
+"""
+title: Behind a blank line
+"""
+
+
+class Pipe:
+    def pipe(self, body):
+        return "ok"

@@ -1,0 +1,9 @@
+"""
+Title: Upper
+title: lower
+"""
+
+
+class Pipe:
+    def pipe(self, body):
+        return "ok"

@@ -1,0 +1,9 @@
+# A comment stands first.
+"""
+title: Behind a comment
+"""
+
+
+class Pipe:
+    def pipe(self, body):
+        return "ok"

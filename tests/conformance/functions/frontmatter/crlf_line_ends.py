@@ -1,0 +1,9 @@
+"""
+title: Windows
+version: 3
+"""
+
+
+class Pipe:
+    def pipe(self, body):
+        return "ok"

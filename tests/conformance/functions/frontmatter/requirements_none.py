@@ -1,0 +1,8 @@
+"""
+requirements: None
+"""
+
+
+class Pipe:
+    def pipe(self, body):
+        return "ok"

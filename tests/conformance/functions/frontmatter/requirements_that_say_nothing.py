@@ -1,0 +1,8 @@
+"""
+requirements:
+"""
+
+
+class Pipe:
+    def pipe(self, body):
+        return "ok"

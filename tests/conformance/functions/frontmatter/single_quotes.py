@@ -1,0 +1,8 @@
+'''
+title: Single quotes
+'''
+
+
+class Pipe:
+    def pipe(self, body):
+        return "ok"

@@ -1,0 +1,8 @@
+  """
+title: Indented quotes
+  """
+
+
+class Pipe:
+    def pipe(self, body):
+        return "ok"

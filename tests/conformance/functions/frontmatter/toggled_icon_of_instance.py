@@ -1,0 +1,3 @@
+class Filter:
+    toggle = True
+    icon = "data:image/svg+xml;base64,EEEE"
