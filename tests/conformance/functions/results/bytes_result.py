@@ -1,0 +1,6 @@
+"""Contract 2.3: bytes."""
+
+
+class Pipe:
+    def pipe(self, body):
+        return "raw ü".encode()
