@@ -6,6 +6,7 @@ names. Priority decides, then the id; the order is the same in all stages.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -153,13 +154,17 @@ def is_meant_for(settings: Settings, caller: User) -> bool:
 
 def priority(function: LiveFunction) -> float:
     """Return the `priority` valve: the stored one, else the class's default, else 0. Of a pipeline, what its
-    constructor gives is the default."""
+    constructor gives is the default. What is no number counts as 0."""
     schema, pipeline = function.manifest.valves_schema or {}, function.manifest.pipeline
     default = schema.get("properties", {}).get("priority", {}).get("default", 0)
     if pipeline is not None:
         default = pipeline.priority
-    value = function.settings.valves.get("priority", default)
-    return float(value) if isinstance(value, int | float) else 0.0
+    value = function.settings.valves.get("priority")
+    try:
+        found = float(default if value is None else value)  # text as well: its class makes a number of it
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return found if math.isfinite(found) else 0.0
 
 
 def _may_apply(function: LiveFunction) -> bool:

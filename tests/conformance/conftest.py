@@ -47,6 +47,10 @@ class Asker:
         """The JSON value that a plain answer says."""
         return json.loads(self.say(model, said, **more))
 
+    def told_before(self, model: str, mark: str) -> Any:
+        """The JSON value that a plain answer says, up to `mark`."""
+        return json.loads(self.say(model).partition(mark)[0])
+
     def stream(self, model: str, said: str = "hello", **more: Any) -> list[Any]:
         """The events of a streamed answer, `[DONE]` left out: objects, or text."""
         answer = self.chat(model, said, stream=True, **more)
