@@ -1,6 +1,8 @@
 """Recorded exchanges of Open WebUI, asked of a real server: field by field the same, or different on purpose.
 
-The recordings are in tests/data/wire; INTENDED says where and why fnsync answers otherwise.
+The recordings are in tests/data/wire; INTENDED says where and why fnsync answers otherwise. Of those that there are,
+chat-preset-over-pipe and models-attached have no counterpart: there are no presets, so no model that is neither a
+function's nor an upstream's. What settings attach to models is in test_models and test_filters.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ OPEN = "everyone who has a token may use a function, unless its settings say oth
 UNKNOWN = "an unknown model is 404"
 NOT_SHOWN = "an action that is not shown to the user is 401"
 RENDERABLE = "give str, bytes, dict, a pydantic model, a generator of these, or a StreamingResponse"
+NO_SOCKET = "the answer to a session's chat is the HTTP answer"
 NO_MODEL = detail("the model 'no_such_model' does not exist")
 
 
@@ -274,6 +277,23 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
             sse=[chunk("one "), error("ValueError: no two", "function_raised", traceback=ANY, filter="picky"), DONE],
         )
     },
+    "chat-session-events": {
+        0: Ours(NO_SOCKET, sse=[chunk("called: {'error': 'Client session disconnected.'}"), STOP, DONE])
+    },
+    "chat-session-stream": {
+        0: Ours(NO_SOCKET, sse=[chunk("one "), chunk("two"), STOP, DONE]),
+        1: Ours(NO_SOCKET, json=completion("one two")),
+        2: Ours(NO_SOCKET, sse=[chunk("one "), chunk("two"), STOP, DONE]),
+    },
+    "chat-session-yielded-events": {
+        0: Ours(NO_SOCKET, sse=[chunk("text"), STOP, DONE]),
+        1: Ours("events are for clients that ask for them", sse=[chunk("text"), STOP, DONE]),
+    },
+    "filter-outlet-session": {
+        0: Ours(NO_SOCKET, sse=[chunk("you said: hello"), STOP, DONE]),
+        1: Ours(f"{NO_SOCKET}, and an outlet changes the plain one", json=completion("changed by outlet")),
+    },
+    "task-title": {0: Ours("no routes for tasks: what a chat service says of them in `metadata` counts", 404, ANY)},
     "action-access": {
         2: Ours(NOT_SHOWN, 401, detail("the action loose is not one of the model open_pipe")),
         3: Skipped("everyone who has a token may use a function, unless its settings say otherwise"),
