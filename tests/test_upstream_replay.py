@@ -172,3 +172,13 @@ def disagreements(place: str, expected: Ours, text: str | None, answer: httpx.Re
         assert answer.headers["content-type"].startswith("text/event-stream")
         return differences(expected.sse, events(answer.text), place)
     return differences(text or expected.json, answer.text if text else answer.json(), place)
+
+
+def test_a_placeholder_of_a_key_is_not_looked_for_in_what_the_upstream_says(replay: Replay, upstream: Recorded) -> None:
+    said = {"error": {"message": "the text exceeds the context"}}
+    upstream.answers = deque([{"status": 400, "headers": {"content-type": "application/json"}, "json": said}])
+    body = {"model": "base-model", "messages": [{"role": "user", "content": "hi"}]}
+
+    answer = httpx.post(f"{replay.server.url}/v1/chat/completions", json=body, headers=replay.headers("admin"))
+
+    assert (answer.status_code, answer.json()) == (400, said)

@@ -35,6 +35,8 @@ SAID = 200
 
 _PATHS = {"openai": ("/models", "/chat/completions"), "ollama": ("/api/tags", "/v1/chat/completions")}
 _HIDDEN = b"[key]"
+#: A key that is shorter is a placeholder, and its characters are found in any text.
+SHORTEST_KEY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class Provider:
             body += part
             if len(body) > limit:
                 raise self._failed(f"it answers with more than {limit} bytes")
-        if self._key and response.status >= 400:
+        if self._key and len(self._key) >= SHORTEST_KEY and response.status >= 400:
             return bytes(body).replace(self._key.encode(), _HIDDEN)
         return bytes(body)
 
