@@ -166,7 +166,7 @@ def mine(word: str) -> dict[str, Any]:
 def both(ada: Asker, bob: Asker) -> list[tuple[str, Asker]]:
     users = [("ada", ada), ("bob", bob)]
     for word, who in users:
-        for id in ("interleaved", "interleaved_around"):
+        for id in ("interleaved", "interleaved_around", "interleaved_action"):
             assert who.client.post(f"{API}/id/{id}/valves/user/update", json={"word": word}).status_code == 200
     return users
 
@@ -199,3 +199,17 @@ def test_11_two_users_around_one_pipe_at_once(both: list[tuple[str, Asker]], str
         assert said == " ".join([*own, *own])
         assert all(event == own for event in seen)
         assert bool(seen) is stream
+
+
+def test_11_two_users_press_one_button_at_once(both: list[tuple[str, Asker]]) -> None:
+    def press(user: tuple[str, Asker]) -> Any:
+        word, who = user
+        body = {"model": "between_two", "messages": [{"role": "user", "content": word}], "id": "m", "session_id": word}
+        address = f"/api/chat/actions/interleaved_action.{word}"
+        return who.client.post(address, json={**body, "chat_id": f"chat of {word}"}, headers={"X-Mine": word}).json()
+
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(press, both))
+
+    for (word, _), answer in zip(both, answers, strict=True):
+        assert answer == [[f"{word}@example.org", word, word, word, f"chat of {word}", word, word]] * 3
