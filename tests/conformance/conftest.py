@@ -101,8 +101,11 @@ class Asker:
         assert entry["status"] == "failed", entry
         return dict(entry["error"])
 
-    def log(self, id: str) -> str:
-        return self.client.get(f"/api/functions/id/{id}/logs").text
+    def log(self, id: str) -> list[str]:
+        """What the function wrote."""
+        answer = self.client.get(f"/api/functions/id/{id}/logs")
+        assert answer.status_code == 200, answer.text
+        return [line["text"] for line in answer.json()["lines"]]
 
 
 def text_of(events: list[Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.conftest import Asker, shows, text_of
+from tests.conftest import wait_for
 
 EVENTS = {"X-Fnsync-Events": "1"}
 
@@ -61,7 +62,7 @@ def test_3_2_hooks_may_be_sync_async_or_static_and_what_is_no_method_is_skipped(
     # hook_async, hook_gives_another_dict (which drops what came before), hook_not_callable, hook_static, hook_sync
     assert ask.told("told_by_hooks") == {"x_new": "dict", "x_static": "hook_static", "x_sync": {}}
     assert text_of(ask.stream("told_by_hooks")) == ask.say("told_by_hooks")
-    assert ask.log("hook_not_callable").strip() in ("", "[]", '{"lines":[]}')
+    assert ask.log("hook_not_callable") == []
 
 
 def test_3_2_the_first_parameter_must_be_named_body(ask: Asker) -> None:
@@ -151,7 +152,7 @@ def test_3_4_inlet_raises_400_with_its_text_and_the_model_is_never_called(ask: A
 
     assert (status, error["message"]) == (400, "not in this house")
     assert error["filter"] == "inlet_raises"
-    assert "the model was called" not in ask.log("refused_by_inlet")
+    assert ask.log("refused_by_inlet") == []
 
 
 def test_3_4_the_status_of_an_http_exception_is_lost_here_it_is_kept(ask: Asker) -> None:
@@ -181,7 +182,7 @@ def test_3_4_outlet_raises_or_returns_none_the_answer_goes_out_and_the_next_outl
 
 def test_3_4_inlet_returns_none_400_here_the_body_stays_as_it_was(ask: Asker) -> None:
     assert ask.say("past_an_empty_inlet", "as it was") == "as it was"
-    assert "returned nothing" in ask.log("inlet_none")
+    wait_for("the log", lambda: any("returned nothing" in line for line in ask.log("inlet_none")))
 
 
 def test_3_4_valves_that_cannot_be_built_fail_every_request_here_the_filter_is_not_live(ask: Asker) -> None:
