@@ -160,7 +160,8 @@ def test_the_pipe_sees_who_asks_and_how_but_no_credentials(server: Server, clien
     answer = client.post(f"{CHAT}?a=b", json={"model": fn, "messages": HELLO}, headers=headers)
     user, seen, method, url = json.loads(answer.json()["choices"][0]["message"]["content"])
 
-    assert user == {"id": "admin", "name": "Admin", "email": "admin@localhost", "role": "admin"}
+    known = {"id": "admin", "name": "Admin", "email": "admin@localhost", "role": "admin"}
+    assert {key: user[key] for key in known} == known
     assert seen["accept-language"] == "fr"
     assert not {"authorization", "cookie", "x-api-key"} & set(seen), "credentials reach the function"
     assert method == "POST"

@@ -242,8 +242,8 @@ INTENDED: dict[str, dict[int, Ours | Fields | Skipped]] = {
     },
     "chat-injected-params": {
         place: Fields(
-            "the same reserved arguments in every kind; of a user what is known: id, name, email, role",
-            (r"content\.(id|model|user_keys|user\.email)$",),
+            "the same reserved arguments in every kind",
+            (r"content\.(id|model|user\.email)$",),
         )
         for place in (0, 1, 2)
     },

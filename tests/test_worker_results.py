@@ -389,12 +389,12 @@ async def test_arguments_come_by_name(bench: Bench) -> None:
     source = """
     class Pipe:
         def pipe(self, body, __user__, *args, __metadata__, __chat_id__="default", mine="own", **kwargs):
-            return {"user": __user__, "metadata": __metadata__, "chat": __chat_id__, "mine": mine,
+            return {"user": __user__["id"], "metadata": __metadata__, "chat": __chat_id__, "mine": mine,
                     "args": list(args), "kwargs": kwargs}
     """
     context = {"__user__": {"id": "u"}, "__metadata__": {"m": 1}, "__chat_id__": "c", "__files__": [1]}
     assert await bench.call(bench.function(source), context=context) == {
-        "user": {"id": "u"},
+        "user": "u",
         "metadata": {"m": 1},
         "chat": "c",
         "mine": "own",

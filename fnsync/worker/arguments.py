@@ -32,6 +32,28 @@ ABSENT: Mapping[str, Any] = {
     "__user__": {},
 }
 
+#: The keys of `__user__` that this server knows nothing of, as they are where nobody has set them (§7.3).
+UNKNOWN_OF_USER: Mapping[str, Any] = {
+    "username": None,
+    "profile_image_url": "/user.png",
+    "profile_banner_image_url": None,
+    "bio": None,
+    "gender": None,
+    "date_of_birth": None,
+    "timezone": None,
+    "presence_state": None,
+    "status_emoji": None,
+    "status_message": None,
+    "status_expires_at": None,
+    "info": None,
+    "settings": None,
+    "oauth": None,
+    "scim": None,
+    "last_active_at": 0,
+    "updated_at": 0,
+    "created_at": 0,
+}
+
 
 class Signature:
     """What a handler wants to be given; found once per worker."""
@@ -49,6 +71,11 @@ class Signature:
         self.open = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
         self.emitter = "__event_emitter__" in names
         self.event_call = "__event_call__" in names
+
+
+def user_of(sent: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`__user__` without its valves; nothing where there is no user."""
+    return {**sent, **UNKNOWN_OF_USER} if sent else {}
 
 
 def make_request(description: Mapping[str, Any], metadata: Any = None) -> Any:

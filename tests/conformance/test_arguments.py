@@ -65,6 +65,10 @@ def test_7_3_user_is_a_dict_of_who_asks(told: dict[str, Any]) -> None:
 
     assert (user["name"], user["email"], user["role"]) == ("Ada", "ada@example.org", "user")
     assert user["id"]
+    # What there is nothing to say of is as it is of a user who has set nothing.
+    keys = """username profile_image_url profile_banner_image_url bio gender date_of_birth timezone presence_state
+        status_emoji status_message status_expires_at info settings oauth scim last_active_at updated_at created_at"""
+    assert set(user) == {"id", "name", "email", "role", *keys.split()}
 
 
 def test_7_3_metadata_has_all_keys_that_the_api_path_has(told: dict[str, Any]) -> None:

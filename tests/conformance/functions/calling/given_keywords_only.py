@@ -4,4 +4,4 @@ import json
 
 class Pipe:
     def pipe(self, *, body, __user__, **kwargs):
-        return json.dumps([type(body).__name__, sorted(__user__), kwargs])
+        return json.dumps([type(body).__name__, __user__["email"], kwargs])
