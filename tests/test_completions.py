@@ -135,7 +135,7 @@ def test_the_pipe_finds_private_keys_in_its_reserved_arguments(server: Server, c
 
     answer = json.loads(ask(client, fn, **private))
 
-    plain = {"model": fn, "messages": HELLO}
+    plain = {"model": fn, "messages": HELLO, "stream": False}
     features = {"web_search": True}
     variables = {"{{X}}": "y"}
     assert answer == [

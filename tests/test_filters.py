@@ -386,6 +386,7 @@ def test_a_filter_around_a_base_model_sees_and_changes_all_of_it(
     assert sent == {
         "model": "base-model",
         "messages": [{"role": "system", "content": "base-model"}, {"role": "user", "content": "hello"}],
+        "stream": False,
         "temperature": 0.25,
         "top_p": 0.75,
     }

@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from fnsync.chat import requests
 from fnsync.chat.answers import JSON, Headers, Plain, Streamed, is_text, passed_on
 from fnsync.chat.filtering import Describe, Filtered, Source
 from fnsync.chat.filters import Chain, Filters
@@ -141,7 +142,8 @@ class Completions:
         if isinstance(answering, Found):
             return PassedThrough(answering, request, describe)
         function = answering.function
-        invocation = await self._calls.invocation(turn, function, "pipe", request.body, stream=request.stream)
+        body = requests.for_pipe(request)
+        invocation = await self._calls.invocation(turn, function, "pipe", body, stream=request.stream)
         context = self._calls.call(function, invocation)
         render = Renderer(request.model, events=turn.events)
         return Completion(self._calls.plan(function), context, request, render, describe)

@@ -208,10 +208,18 @@ class _Filtered(msgspec.Struct):
 _decode_filtered = msgspec.json.Decoder(_Filtered).decode
 
 
+def for_pipe(request: ChatRequest) -> bytes:
+    """The body as `pipe` gets it: that says whether the answer is streamed, also where the client left it out."""
+    if request.stream or b'"stream"' in request.body:
+        return request.body
+    return request.body.rstrip().removesuffix(b"}") + b',"stream":false}'
+
+
 def for_inlet(request: ChatRequest, metadata: Raw) -> bytes:
     """The body as `inlet` gets it."""
     own = {key: raw for key in _INLET_KEYS if (raw := getattr(request.private, key)) is not UNSET}
-    return msgspec.json.encode(_decode_object(request.body) | own | {"metadata": metadata})
+    stated = {"stream": request.stream} | _decode_object(request.body)
+    return msgspec.json.encode(stated | own | {"metadata": metadata})
 
 
 def after_inlet(body: bytes, request: ChatRequest, metadata: Raw, *, drop_files: bool) -> tuple[ChatRequest, Raw]:

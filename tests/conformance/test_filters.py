@@ -93,6 +93,7 @@ def test_3_2_what_inlet_and_request_find_in_the_body(ask: Asker) -> None:
         "temperature": 0.1,
         "mine": {"x": 1},
         "gone": [],
+        "stream": False,
         "same": True,
         "in_metadata": ["chat", "session", "message"],
         "same_at_request": True,

@@ -179,7 +179,7 @@ KEYS: list[Any] = [
 def test_what_the_pipe_sees_in_the_body(ask: Asker, sent: dict[str, Any], seen: dict[str, Any]) -> None:
     body = ask.told("body_seen", "hi", **sent)
 
-    assert body.pop("stream", False) is False
+    assert body.pop("stream") is False
     assert body == {"model": "body_seen", "messages": [{"role": "user", "content": "hi"}], **seen}
 
 

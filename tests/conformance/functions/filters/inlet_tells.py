@@ -7,6 +7,7 @@ class Filter:
         told = {key: body.get(key) for key in ("features", "files", "tool_ids", "temperature", "mine")}
         gone = ("params", "variables", "filter_ids", "chat_id", "id", "session_id")
         told["gone"] = [key for key in gone if key in body]
+        told["stream"] = body["stream"]
         told["same"] = body["metadata"] is __metadata__
         told["in_metadata"] = [__metadata__["chat_id"], __metadata__["session_id"], __metadata__["message_id"]]
         self.told = told
