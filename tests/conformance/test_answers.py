@@ -265,3 +265,9 @@ def test_2_6_a_task_is_told_to_the_pipe(ask: Asker) -> None:
 
     assert json.loads(answer) == ["title_generation", task_body, "title_generation", False]
     assert ask.told("pipe_that_is_told_of_tasks") == [None, None, None, False]
+
+
+def test_2_6_no_filter_runs_for_tasks_here_all_do_since_a_word_in_the_body_must_lead_past_no_guard(ask: Asker) -> None:
+    said = ask.say("pipe_around_a_task", "a title for …", metadata={"task": "title_generation"})
+
+    assert said == "a title for … (filtered, title_generation)"

@@ -1,0 +1,3 @@
+class Pipe:
+    def pipe(self, body):
+        return body["messages"][-1]["content"]
