@@ -123,6 +123,8 @@ def shows(section: str, sentence: str, *values: Any, here: str = "") -> Any:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     project = Project(tmp_path_factory.mktemp("conformance") / "project")
     shutil.copytree(FUNCTIONS, project.functions, dirs_exist_ok=True)
+    # Hundreds of workers would wait beside all other tests; those that keep something between calls say so.
+    project.configure("defaults: {idle: 3s}")
     project.commit("the functions")
     server = Server(project)
     try:

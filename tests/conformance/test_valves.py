@@ -163,8 +163,8 @@ def test_6_4_the_schema_has_inputs_enums_and_the_options_that_methods_give(ask: 
     assert options("size") == ["s", "l"]
     assert options("model") == ["a", {"value": "b", "label": "B"}]
     assert options("many") == [options("many")[0]] * 2 and "@" in options("many")[0]  # as __user__, and as user
-    # The text stays where the method is missing or raises.
-    assert (options("gone"), options("fails")) == ("not_there", "raises")
+    # The text stays where the method is missing, raises, or gives no list.
+    assert (options("gone"), options("fails"), options("odd")) == ("not_there", "raises", "no_list")
     # In the peer also where it is async; here it is awaited.
     assert options("late") == ["x"]
 

@@ -13,6 +13,7 @@ class Pipe:
         late: str = Field(default="", json_schema_extra={"input": {"type": "select", "options": "later"}})
         gone: str = Field(default="", json_schema_extra={"input": {"type": "select", "options": "not_there"}})
         fails: str = Field(default="", json_schema_extra={"input": {"type": "select", "options": "raises"}})
+        odd: str = Field(default="", json_schema_extra={"input": {"type": "select", "options": "no_list"}})
         text: str = Field(default="", json_schema_extra={"input": {"type": "textarea"}})
         mode: Literal["fast", "good"] = "fast"
 
@@ -31,6 +32,10 @@ class Pipe:
         @classmethod
         def raises(cls):
             raise RuntimeError("no options")
+
+        @classmethod
+        def no_list(cls):
+            return "a text"
 
     def pipe(self, body):
         return "ok"
