@@ -29,7 +29,9 @@ def context(names: Iterable[str], function: LiveFunction, turn: Turn) -> dict[st
 
 def reserved(handler: Handler) -> tuple[str, ...]:
     """Return which of the handler's parameters are reserved arguments that the server fills."""
-    return tuple(name for name in handler.parameters if name in _VALUES)
+    names = tuple(name for name in handler.parameters if name in _VALUES)
+    # The request has the metadata in its state, whether the handler names it or not.
+    return (*names, "__metadata__") if "__request__" in names and "__metadata__" not in names else names
 
 
 def user(caller: User) -> dict[str, Any]:

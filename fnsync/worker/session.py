@@ -374,8 +374,13 @@ class Session:
         found = body.get("metadata") if isinstance(body, dict) else None
         if (call := self._calls.get(frame.id)) is not None:
             call.metadata = found
+        shared = found or self._turns.metadata(frame.turn)
+        if not shared:
+            return
         if "__metadata__" in values:
-            values["__metadata__"] = found or self._turns.metadata(frame.turn) or values["__metadata__"]
+            values["__metadata__"] = shared
+        if (request := values.get("__request__")) is not None:
+            request.state.metadata = shared
 
     def _signature(self, frame: wire.Call, handler: Any) -> arguments.Signature:
         signature = self._signatures.get(frame.handler)
@@ -385,11 +390,17 @@ class Session:
 
     def _reserved(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
         """What the server says of the call."""
-        values = arguments.reserved_values(self._signature(frame, handler).reserved, frame.context)
+        names = self._signature(frame, handler).reserved
+        if "__request__" not in names or "__metadata__" in names:
+            values = arguments.reserved_values(names, frame.context)
+            metadata = values.get("__metadata__")
+        else:
+            values = arguments.reserved_values((*names, "__metadata__"), frame.context)
+            metadata = values.pop("__metadata__")
         if "__user__" in values:
             values["__user__"] = self._user(values["__user__"], frame)
         if isinstance(values.get("__request__"), dict):
-            values["__request__"] = arguments.make_request(values["__request__"], values.get("__metadata__"))
+            values["__request__"] = arguments.make_request(values["__request__"], metadata)
         return values
 
     def _talk(self, frame: wire.Call, handler: Any, reserved: dict[str, Any]) -> dict[str, Any]:
