@@ -108,6 +108,7 @@ def test_2_1_a_call_tells_why_a_manifold_has_no_models(ask: Asker) -> None:
         shows("2.2", "functools.partial of a coroutine function works", "partial_of_a_coroutine_function", "partial"),
         shows("2.2", "an inherited method works", "inherited_pipe", "inherited"),
         shows("2.2", "any callable works", "callable_object", "an object"),
+        shows("2.2", "a sync pipe may start tasks on the loop", "sync_pipe_starts_a_task", "a task"),
         shows(
             "2.2",
             "a sync wrapper of a coroutine gives an empty answer",
