@@ -38,7 +38,10 @@ T = TypeVar("T")
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 # Tests say themselves who commits and how: neither the machine's git configuration nor its variables do.
-for _name in [name for name in os.environ if name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CONFIG"))]:
+# Nor is it the repository that a hook or `git rebase --exec` names which runs them: tests would write into that one.
+_OURS = ("GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CONFIG")
+_PLACES = subprocess.run(["git", "rev-parse", "--local-env-vars"], check=True, capture_output=True, text=True)
+for _name in [name for name in os.environ if name.startswith(_OURS) or name in _PLACES.stdout.split()]:
     del os.environ[_name]
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 # The same examples each time, however slow the machine is; `--hypothesis-profile=explore` looks for new ones.
