@@ -14,7 +14,7 @@ import pytest
 from fnsync.chat import sse
 from tests import upstream as stub
 from tests.conftest import Project, Server, wait_for
-from tests.upstream import DONE, KEY, STREAM, WHOLE, Upstream
+from tests.upstream import DONE, KEY, STREAM, WHOLE, Upstream, chunk
 
 CHAT = "/v1/chat/completions"
 ECHO = """
@@ -422,6 +422,29 @@ def test_bytes_of_a_base_model_stay_as_they_are_where_no_filter_edits_them(place
     wait_for("both answers in the log", lambda: client.get(log).text.count("heard one two three") == 2)
 
 
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "def stream(self, event):\n        print('heard', event)\n        return event",
+        "def outlet(self, body):\n        print('heard', body)\n        return body",
+    ],
+)
+def test_events_that_are_no_strict_json_are_heard_and_passed_on(
+    place: Place, client: httpx.Client, upstream: Upstream, stage: str
+) -> None:
+    place.filter(f"class Filter:\n    {stage}\n", models="base-model")
+    odd = [b'"half \\ud83d"', b'"no utf-8 \xff"', b'"large", "n": 1e400', b'"odd", "n": -Infinity']
+    given = b"".join(b'data: {"choices":[{"delta":{"content":%s}}]}\n\n' % text for text in odd)
+    given += chunk({}, "stop") + b"data: [DONE]\n\n"
+    upstream.given = ("text/event-stream", given)
+
+    answer = client.post(CHAT, json=body("base-model", "!given", stream=True))
+
+    assert answer.content.count(b"data: ") == 6, answer.content
+    log = client.get(f"/api/functions/id/{place.name}_filter/logs").text
+    assert [word for word in ("half", "no utf-8", "large", "odd") if word not in log] == []
+
+
 def test_errors_of_an_upstream_pass_the_filters_by(place: Place, client: httpx.Client) -> None:
     place.filter(
         "class Filter:\n    def outlet(self, body):\n        raise ValueError('not for errors')\n",
@@ -757,6 +780,18 @@ def test_a_stream_is_taken_apart_without_losing_a_byte(size: int, end: str) -> N
     datas = [event.data for event in found if event.data is not None]
     assert datas == [b'{"a": 1}', b'{"b":"x"}', b'{"c": 1}', b'{"rest": 1}']
     assert [event.is_done for event in found if event.raw.startswith(b"data: [DONE")] == [True]
+
+
+def test_what_clients_read_though_it_is_no_strict_json_is_an_object() -> None:
+    def data(text: bytes) -> bytes | None:
+        return sse.event_of(b"data: " + text + b"\n\n").data
+
+    strict = '{"a":"?","b":null,"c":null,"d":"�"}'.encode()
+    assert data(b'{"a": "\\ud83d", "b": NaN, "c": 1e400, "d": "\xff"}') == strict
+    assert data(b'{"a": "\\ud83d\\ude00"}') == b'{"a": "\\ud83d\\ude00"}'
+    assert data(b'{"a": 1' + b"0" * 5000 + b"}") is None
+    assert data(b'{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}") is None
+    assert data(b'{"a": 1}}') is None
 
 
 def test_an_event_with_other_data_keeps_its_other_fields() -> None:

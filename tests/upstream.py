@@ -4,6 +4,7 @@
 !break            ends in the middle of a stream
 !hold             sends one part, and the next when `release` is set
 !silent           answers when `release` is set
+!given            answers with `given`
 anything else     `one two three`, streamed or not
 """
 
@@ -44,6 +45,8 @@ class Upstream:
     #: Set when a client went away in the middle of `!hold`.
     left: threading.Event = field(default_factory=threading.Event)
     requests: list[Request] = field(default_factory=list)
+    #: Content type and body of an answer.
+    given: tuple[str, bytes] = ("application/json", b"")
 
     def asked(self, path: str) -> list[Request]:
         """The requests for that path."""
@@ -106,6 +109,9 @@ def serving(port: int = 0) -> Iterator[Upstream]:
             if said.startswith("!status "):
                 refused = {"error": {"message": f"refused, {self.headers['authorization']}", "code": 7}}
                 self.whole(int(said.split()[1]), json.dumps(refused).encode(), ("Retry-After", "9"))
+            elif said == "!given":
+                type, given = upstream.given
+                self.whole(200, given, type=type)
             elif body.get("stream"):
                 self.stream(said)
             else:
@@ -117,9 +123,9 @@ def serving(port: int = 0) -> Iterator[Upstream]:
             upstream.requests.append(Request(self.path, headers, body))
             return body
 
-        def whole(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+        def whole(self, status: int, body: bytes, *headers: tuple[str, str], type: str = "application/json") -> None:
             self.send_response(status)
-            for name, value in (("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers):
+            for name, value in (("Content-Type", type), ("Content-Length", str(len(body))), *headers):
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)

@@ -205,7 +205,7 @@ class Filtered:
             made, error = await self._stages.events([data for event in events if (data := event.data) is not None])
             changed = dict(zip(places, made, strict=True))
             events = [
-                event if place not in changed else sse.with_data(event, data)
+                event if data in (b"", event.data) else sse.with_data(event, data)
                 for place, event in enumerate(events)
                 if (data := changed.get(place, b"")) is not None
             ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -15,7 +18,7 @@ MOST_BYTES = 48 * 1024**2
 DONE = b"[DONE]"
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE = re.compile(rb"\r\n|\n|\r")
-_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Aside(bytes):
@@ -28,7 +31,8 @@ class Event:
 
     #: As it was sent, with what ends it.
     raw: bytes
-    #: Its data, where it is a JSON object; else None: `[DONE]`, comments, other text.
+    #: Its data, where it is a JSON object, in a form that every reader here takes; else None: `[DONE]`, comments, other
+    #: text.
     data: bytes | None = None
     #: Whether its data is `[DONE]`.
     is_done: bool = False
@@ -76,9 +80,7 @@ def event_of(raw: bytes) -> Event:
         data = b"\n".join(lines).strip()
     if data == DONE:
         return Event(raw, None, True)
-    if data.startswith(b"{") and _is_object(data):
-        return Event(raw, data)
-    return Event(raw)
+    return Event(raw, _object(data) if data.startswith(b"{") else None)
 
 
 def rendered(data: bytes) -> bytes:
@@ -94,9 +96,29 @@ def with_data(event: Event, data: bytes) -> Event:
     return Event(b"\n".join((*fields, rendered(data))), data)
 
 
-def _is_object(data: bytes) -> bool:
+def _object(data: bytes) -> bytes | None:
+    """The data of an event that is a JSON object; None: it is none."""
     try:
         _decode_object(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+        return _leniently(data)
+    return data
+
+
+def _leniently(data: bytes) -> bytes | None:
+    """What most clients read as an object although it is no strict JSON, as strict JSON; None: it is no object.
+
+    Providers cut emojis in two, and write NaN. What filters do not see, they cannot filter.
+    """
+    try:
+        value = json.loads(data.decode(errors="replace"), parse_float=_finite, parse_constant=lambda _: None)
+        strict = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        _decode_object(strict)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return None
+    return strict
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
