@@ -441,8 +441,11 @@ def test_events_that_are_no_strict_json_are_heard_and_passed_on(
     answer = client.post(CHAT, json=body("base-model", "!given", stream=True))
 
     assert answer.content.count(b"data: ") == 6, answer.content
-    log = client.get(f"/api/functions/id/{place.name}_filter/logs").text
-    assert [word for word in ("half", "no utf-8", "large", "odd") if word not in log] == []
+    log = f"/api/functions/id/{place.name}_filter/logs"
+    wait_for("all of them in the log", lambda: all(word in client.get(log).text for word in HEARD))
+
+
+HEARD = ("half", "no utf-8", "large", "odd")
 
 
 def test_errors_of_an_upstream_pass_the_filters_by(place: Place, client: httpx.Client) -> None:
@@ -483,6 +486,54 @@ def test_a_client_gets_the_form_it_asked_for_also_where_a_filter_changes_it(plac
 
     assert contents(streamed(client, model, "a b")) == "a b "
     assert ask(client, model, "a b", stream=False) == "a b "
+
+
+@pytest.mark.parametrize("type", ["application/json", "Text/Event-Stream;charset=utf-8"])
+def test_an_answer_of_another_form_goes_through_the_filters_too(
+    place: Place, client: httpx.Client, upstream: Upstream, type: str
+) -> None:
+    place.filter(
+        """
+        class Filter:
+            def stream(self, event):
+                return {**event, "seen": True}
+
+            def outlet(self, body):
+                body["messages"][-1]["content"] += " +outlet"
+                return body
+        """,
+        models="base-model",
+    )
+    upstream.given = (type, WHOLE if type == "application/json" else b"".join(STREAM) + DONE)
+
+    answer = client.post(CHAT, json=body("base-model", "!given", stream=True))
+
+    if type == "application/json":
+        assert answer.json()["choices"][0]["message"]["content"] == "one two three +outlet"
+    else:
+        assert answer.content.count(b'"seen":true') == len(STREAM)
+
+
+def test_a_stream_that_breaks_is_an_error_where_a_filter_asked_for_it(place: Place, client: httpx.Client) -> None:
+    model = place.pipe(
+        """
+        class Pipe:
+            def pipe(self, body):
+                yield "half of an answer"
+                raise ValueError("and no more")
+        """
+    )
+    place.filter("class Filter:\n    def inlet(self, body):\n        return {**body, 'stream': True}\n")
+    place.filter(
+        "class Filter:\n    def inlet(self, body):\n        return {**body, 'stream': True}\n",
+        name="around_base",
+        models="base-model",
+    )
+
+    answer = client.post(CHAT, json=body(model))
+    assert (answer.status_code, "and no more" in answer.json()["error"]["message"]) == (500, True), answer.text
+    answer = client.post(CHAT, json=body("base-model", "!break"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_failed"), answer.text
 
 
 # ---- failures --------------------------------------------------------------------------------------------

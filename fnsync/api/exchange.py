@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fnsync.api import errors
 from fnsync.api.errors import ClientGone, Headers
+from fnsync.chat.answers import is_media
 from fnsync.errors import BodyTooLarge, Draining, FnsyncError, Invalid, RateLimited
 from fnsync.model import Quota, User
 from fnsync.units import format_size
@@ -184,7 +185,7 @@ class Exchange:
     async def start(self, status: int, media_type: str, headers: Headers) -> None:
         """Begin a streamed answer."""
         self.status = status
-        self.event_stream = media_type.startswith("text/event-stream")
+        self.event_stream = is_media(media_type, "text/event-stream")
         head = [(b"content-type", media_type.encode("latin-1")), *headers]
         if self.quota is not None:
             head = _with_quota(head, self.quota)

@@ -49,6 +49,11 @@ class Streamed:
     media_type: str = EVENT_STREAM
     headers: Sequence[tuple[bytes, bytes]] = ()
 
+    @property
+    def is_events(self) -> bool:
+        """Whether its parts are server-sent events."""
+        return is_media(self.media_type, "text/event-stream")
+
 
 def passed_on(headers: Iterable[tuple[str, str]]) -> Headers:
     """The headers of an answer that somebody else made, but for those that the server decides itself, and for what
@@ -58,6 +63,11 @@ def passed_on(headers: Iterable[tuple[str, str]]) -> Headers:
         for name, value in headers
         if _NAME.fullmatch(name) and is_text(value) and not _is_ours(name.lower())
     ]
+
+
+def is_media(media_type: str, name: str) -> bool:
+    """Whether a content type is `name`, however it is written and whatever parameters it has."""
+    return media_type.partition(";")[0].strip().lower() == name
 
 
 def is_text(value: str) -> bool:

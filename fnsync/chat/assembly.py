@@ -15,8 +15,8 @@ class Assembly:
     """Collects an answer from the chunks of a stream."""
 
     def __init__(self) -> None:
-        #: Whether the stream told of an error; then there is no answer.
-        self.failed = False
+        #: The error that the stream told of; then there is no answer.
+        self.error: str | None = None
         self._texts: list[str] = []
         self._rest: dict[str, Any] = {}
 
@@ -24,8 +24,8 @@ class Assembly:
         """Take one event's value."""
         if not isinstance(chunk, dict):
             return
-        if chunk.get("error"):
-            self.failed = True
+        if error := chunk.get("error"):
+            self.error = _told(error)
         if isinstance(usage := chunk.get("usage"), dict):
             self._rest["usage"] = self._rest.get("usage", {}) | usage
         if isinstance(sources := chunk.get("sources"), list):
@@ -43,7 +43,7 @@ class Assembly:
     @property
     def is_complete(self) -> bool:
         """Whether the stream told that the answer ended, and well."""
-        return not self.failed and "finish_reason" in self._rest
+        return self.error is None and "finish_reason" in self._rest
 
     @property
     def text(self) -> str:
@@ -53,6 +53,12 @@ class Assembly:
     def message(self) -> dict[str, Any]:
         """The assistant's message."""
         return {"role": "assistant", "content": self.text, **self._rest}
+
+
+def _told(error: Any) -> str:
+    """What an error object says, in any of the forms that functions and providers give it."""
+    said = error.get("message") or error.get("detail") or error.get("content") if isinstance(error, dict) else None
+    return str(said or error)
 
 
 def answered(completion: Mapping[str, Any]) -> dict[str, Any]:

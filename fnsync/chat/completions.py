@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from fnsync.chat import requests
-from fnsync.chat.answers import JSON, Headers, Plain, Streamed, is_text, passed_on
+from fnsync.chat.answers import JSON, Headers, Plain, Streamed, is_media, is_text, passed_on
 from fnsync.chat.filtering import Describe, Filtered, Source
 from fnsync.chat.filters import Chain, Filters
 from fnsync.chat.models import Models
@@ -186,7 +186,7 @@ class PassedThrough(_Held):
 
     async def __aenter__(self) -> Plain | Streamed:
         answer: Plain | Streamed = await self._context.__aenter__()
-        if isinstance(answer, Streamed) and answer.media_type.startswith("text/event-stream"):
+        if isinstance(answer, Streamed) and answer.is_events:
             self._parts = answer.parts
             return replace(answer, parts=self._events(answer.parts))
         return answer
@@ -275,7 +275,7 @@ class Completion(_Held):
             async for items in call.chunks():
                 yield b"".join(item.encode() if isinstance(item, str) else item for item in items)
         except FnsyncError as exc:
-            if not head.media_type.startswith("text/event-stream"):
+            if not is_media(head.media_type, "text/event-stream"):
                 raise
             yield self._broken(call, exc)
 

@@ -13,15 +13,18 @@ import msgspec
 import structlog
 
 from fnsync.chat import assembly, sse
-from fnsync.chat.answers import EVENT_STREAM, JSON, Plain, Streamed
+from fnsync.chat.answers import EVENT_STREAM, JSON, Plain, Streamed, is_media
 from fnsync.chat.filters import Chain
 from fnsync.chat.render import Renderer, is_completion, stream_error
 from fnsync.chat.stages import Stages
 from fnsync.chat.turns import Calls, Plan, Turn
-from fnsync.errors import FnsyncError
+from fnsync.errors import FnsyncError, FunctionError, UpstreamFailed
 from fnsync.model import FunctionId
 
 log = structlog.get_logger(__name__)
+
+#: The largest answer that is collected for outlets, in bytes.
+WHOLE_BYTES = 64 * 1024**2
 
 #: Turns an error into the `error` object of a stream's last event.
 Describe = Callable[[FnsyncError], dict[str, Any]]
@@ -96,9 +99,11 @@ class Filtered:
             await self._stages.before()
             self._source = await self._make_source()
             answer = await self._as_asked(await stack.enter_async_context(self._source))
+            if isinstance(answer, Streamed) and self._chain.stage("outlet") and is_media(answer.media_type, JSON):
+                answer = await _collected(answer)
             if isinstance(answer, Plain):
                 answer = await self._whole(answer)
-            elif answer.media_type.startswith("text/event-stream") and answer.status < 400:
+            elif answer.is_events and answer.status < 400:
                 self._parts = self._events(answer.parts)
                 answer = replace(answer, parts=self._parts)
             self._stack = stack.pop_all()
@@ -118,16 +123,22 @@ class Filtered:
         if self._asked.stream == self._turn.request.stream or answer.status >= 400:
             return answer
         render = Renderer(self._turn.request.model)
-        if isinstance(answer, Plain) and self._asked.stream and answer.media_type.startswith(JSON):
+        if isinstance(answer, Plain) and self._asked.stream and is_media(answer.media_type, JSON):
             return Streamed(_once(render.value(answer.body)), answer.status, EVENT_STREAM, answer.headers)
-        if isinstance(answer, Streamed) and answer.media_type.startswith("text/event-stream"):
+        if isinstance(answer, Streamed) and answer.is_events:
             collected = assembly.Assembly()
             async for events in _events_of(answer.parts):
                 for event in events if isinstance(events, list) else ():
                     if event.data is not None:
                         collected.add(msgspec.json.decode(event.data))
+            if collected.error is not None:
+                raise self._failure(collected.error)
             return Plain(render.completion(collected.text), answer.status, JSON, answer.headers)
         return answer
+
+    def _failure(self, said: str) -> FnsyncError:
+        """The error that a stream ended with, for a client that has not been answered yet."""
+        return FunctionError(self.function, said) if self.function is not None else UpstreamFailed(said)
 
     # ---- a whole answer ----
 
@@ -183,7 +194,7 @@ class Filtered:
                             return
                     if out:
                         yield out
-            if collected is not None and not collected.failed:
+            if collected is not None and collected.error is None:
                 asked, collected = collected, None
                 yield await self._after_stream(asked) + held
             else:
@@ -257,6 +268,16 @@ def _all_but_done(held: bytes, events: list[sse.Event]) -> tuple[bytes, bytes]:
     *first, last = events
     out = held + b"".join(event.raw for event in first)
     return (out, last.raw) if last.is_done else (out + last.raw, b"")
+
+
+async def _collected(answer: Streamed) -> Plain:
+    """The whole of an answer that came in parts though it is one object. Raises UpstreamFailed."""
+    data = bytearray()
+    async for part in answer.parts:
+        data += part
+        if len(data) > WHOLE_BYTES:
+            raise UpstreamFailed(f"an answer has more than {WHOLE_BYTES // 1024**2} MB, too much for outlets")
+    return Plain(bytes(data), answer.status, answer.media_type, answer.headers)
 
 
 async def _once(part: bytes) -> AsyncGenerator[bytes, None]:

@@ -49,7 +49,7 @@ class Live:
             self._parts = self._from_the_start(preparing)
             return Streamed(self._parts)
         answer = await preparing
-        if isinstance(answer, Streamed) and answer.media_type.startswith("text/event-stream"):
+        if isinstance(answer, Streamed) and answer.is_events:
             self._parts = self._merged(answer.parts)
             return Streamed(self._parts, answer.status, answer.media_type, answer.headers)
         return answer
@@ -90,7 +90,7 @@ class Live:
             return
         if isinstance(answer, Plain):
             yield self._events.take() + _rendered(answer)
-        elif answer.status < 400 and answer.media_type.startswith("text/event-stream"):
+        elif answer.status < 400 and answer.is_events:
             async with aclosing(self._merged(answer.parts)) as parts:
                 async for part in parts:
                     yield part
