@@ -216,6 +216,11 @@ def test_users_may_call_the_actions_that_their_models_show(
     assert ask(client, "loose", "nothing")[0] == 404
     assert ask(client, "pipe") == (404, f"the action '{fn}_pipe' does not exist")
     assert ask(client, "loose", messages="m")[0] == 400
+    for number, told in ((b"NaN", "not JSON"), (b"1e400", "number that is out of range")):
+        for path in (f"{ACTIONS}/{fn}_loose", "/api/chat/completed"):
+            odd = json.dumps(about(f"{fn}_pipe", odd=0) | {"messages": [{}]}).encode()
+            refused = client.post(path, content=odd.replace(b'"odd": 0', b'"odd": ' + number))
+            assert (refused.status_code, told in refused.text) == (400, True), refused.text
     missing = client.post(f"{ACTIONS}/{fn}_loose", json={"model": f"{fn}_pipe"})
     assert missing.status_code == 400
     assert missing.json()["detail"] == "chat_id: Field required; session_id: Field required; id: Field required"

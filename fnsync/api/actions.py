@@ -18,7 +18,7 @@ from fnsync.chat.answers import JSON
 from fnsync.chat.events import Hub
 from fnsync.chat.listening import listener_of
 from fnsync.chat.rates import Rates
-from fnsync.chat.requests import ChatRequest, Private
+from fnsync.chat.requests import ChatRequest, Private, read
 from fnsync.chat.turns import Calls, Turn, identity
 from fnsync.deadlines import Deadlines
 from fnsync.errors import Draining, RateLimited, Unauthorized, UnknownFunction, UnknownModel
@@ -26,7 +26,7 @@ from fnsync.errors import Draining, RateLimited, Unauthorized, UnknownFunction, 
 if TYPE_CHECKING:
     from fnsync.service import Service
 
-_read_private = msgspec.json.Decoder(Private).decode
+_decode_private = msgspec.json.Decoder(Private).decode
 
 
 class ActionForm(Form):
@@ -97,4 +97,4 @@ class ActionEndpoint:
 def _request(body: bytes) -> ChatRequest:
     """Read the body. Raises Invalid that names each wrong field."""
     form = parse(ActionForm, body)
-    return ChatRequest(form.model, False, body, _read_private(body))
+    return ChatRequest(form.model, False, body, read(body, _decode_private))

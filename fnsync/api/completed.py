@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from pydantic import ConfigDict, Field
 
-from fnsync.api.completions import CALL_ERRORS, UNWATCHED_S, Watch, described
+from fnsync.api.completions import CALL_ERRORS, LARGE_BODY_BYTES, UNWATCHED_S, Watch, described
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, parse
 from fnsync.api.routes import Route, ok, prefixed
 from fnsync.chat.completions import Completions
 from fnsync.chat.events import Hub
 from fnsync.chat.listening import listener_of
-from fnsync.chat.requests import ChatRequest, Private
+from fnsync.chat.requests import ChatRequest, Private, read
 from fnsync.chat.turns import Turn
 from fnsync.deadlines import Deadlines
 from fnsync.errors import Draining, UnknownModel
 
 if TYPE_CHECKING:
     from fnsync.service import Service
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class CompletedForm(Form):
@@ -66,8 +70,8 @@ class CompletedEndpoint:
         if self._service.draining:
             raise Draining("the server is stopping", retry_after_s=self._service.config.server.drain)
         data = await exchange.body(self._max_body)
-        form = parse(CompletedForm, data)
-        body = msgspec.json.decode(data)
+        read_whole = partial(_read, data)
+        form, body = await asyncio.to_thread(read_whole) if len(data) > LARGE_BODY_BYTES else read_whole()
         sent = {"filter_ids": form.filter_ids or [], "chat_id": form.chat_id, "session_id": form.session_id}
         request = ChatRequest(form.model, False, data, Private(**{key: _raw(value) for key, value in sent.items()}))
         request.private.id = _raw(form.id)
@@ -81,6 +85,11 @@ class CompletedEndpoint:
         turn.metadata = _raw({**sent, "message_id": form.id, "user_id": exchange.caller.id})
         with Watch(exchange, self._patience):
             await exchange.json(200, await self._completions.completed(turn, body))
+
+
+def _read(data: bytes) -> tuple[CompletedForm, dict[str, Any]]:
+    """The chat, as a form and whole. Raises Invalid."""
+    return parse(CompletedForm, data), read(data, _decode)
 
 
 def _raw(value: Any) -> msgspec.Raw:

@@ -1,4 +1,4 @@
-"""The body of a chat completion request: read with as little decoding as possible, never more than once.
+"""The body of a chat completion request.
 
 The function gets the client's bytes unchanged unless a key is in them that is not the function's business.
 """
@@ -111,7 +111,7 @@ class ChatRequest:
 def parse(data: bytes, *, pipelines: bool = False) -> ChatRequest:
     """Read a request's body. `pipelines`: as a Pipelines server does, where a stream is the default and pipes get the
     whole body. Raises Invalid, which names the key where one is at fault."""
-    body = _read(data, _decode)
+    body = read(data, _decode)
     if not body.model:
         raise Invalid("model is missing: name the model that is to answer", param="model")
     if not body.messages:
@@ -145,25 +145,29 @@ _decode_filter = msgspec.json.Decoder(FilterRequest).decode
 
 def parse_filter(data: bytes) -> FilterRequest:
     """Read the body of a request to a filter; `body` in it is an object. Raises Invalid."""
-    request = _read(data, _decode_filter)
+    request = read(data, _decode_filter)
     if not bytes(request.body).startswith(b"{"):
         raise Invalid("body: an object is needed, the request that the filter looks at", param="body")
     return request
 
 
-def _read(data: bytes, decode: Callable[[bytes], T]) -> T:
+def read(data: bytes, decode: Callable[[bytes], T]) -> T:
+    """A body by one of msgspec's decoders. Raises Invalid, also for what that would skip: whoever gets the body then
+    must be able to read all of it."""
     if not data.strip(b" \t\r\n"):
         raise Invalid("the request has no body: a JSON object is needed")
     try:
-        if not data.isascii():
-            data.decode()  # keys that are skipped below are not checked for it
-        return decode(data)
+        msgspec.json.decode(data)
     except msgspec.ValidationError as exc:
-        raise _misfit(exc) from exc
+        raise Invalid("the body has a number that is out of range") from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise Invalid(f"the body is not JSON: {exc}") from exc
     except RecursionError as exc:
         raise Invalid("the body is nested too deeply") from exc
+    try:
+        return decode(data)
+    except msgspec.ValidationError as exc:
+        raise _misfit(exc) from exc
 
 
 _PLACE = re.compile(r"(?P<what>.*) - at `\$\.(?P<key>\w+)(?P<rest>[^`]*)`")
