@@ -571,8 +571,29 @@ def test_a_filter_that_refuses_a_request_ends_it_with_its_own_words(place: Place
     assert (odd.status_code, odd.json()["error"]["filter"]) == (500, id)
     assert "`inlet` returned a list" in odd.json()["error"]["message"]
     broken = client.post(CHAT, json=body(model, "broken"))
-    assert broken.status_code == 400
-    assert "messages" in broken.json()["error"]["message"]
+    assert (broken.status_code, broken.json()["error"]["filter"]) == (500, id)
+    assert "`inlet` left no body that a model could answer: messages: exp" in broken.json()["error"]["message"]
+
+
+def test_a_stage_that_gives_something_else_is_named(place: Place, client: httpx.Client) -> None:
+    model = place.pipe()
+    place.filter("class Filter:\n    def inlet(self, body):\n        return body\n", name="before")
+    id = place.filter(
+        """
+        class Filter:
+            async def inlet(self, body):
+                yield body
+        """
+    )
+
+    odd = client.post(CHAT, json=body(model)).json()["error"]
+    assert (odd["filter"], odd["code"]) == (id, "unrenderable_result")
+    assert "`inlet` returned a async_generator, which is no body" in odd["message"]
+
+    id = place.filter("class Filter:\n    def stream(self, event):\n        return True\n")
+    found = streamed(client, model)
+    assert (found[-2]["error"]["filter"], contents(found)) == (id, "")
+    assert "`stream` returned a bool, which is no event" in found[-2]["error"]["message"]
 
 
 def test_an_answer_goes_out_as_it_is_where_an_outlet_fails_and_the_status_tells(

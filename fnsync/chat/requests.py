@@ -176,6 +176,8 @@ _PLACE = re.compile(r"(?P<what>.*) - at `\$\.(?P<key>\w+)(?P<rest>[^`]*)`")
 def _misfit(exc: msgspec.ValidationError) -> Invalid:
     """Translate msgspec's `Expected `bool`, got `str` - at `$.stream``."""
     found = _PLACE.fullmatch(str(exc))
+    if not found and str(exc).startswith("Object missing"):
+        return Invalid(_lower(str(exc)))
     if not found:
         return Invalid("the body is not a JSON object: " + _lower(str(exc)))
     key = found["key"]
@@ -230,7 +232,7 @@ def after_inlet(body: bytes, request: ChatRequest, metadata: Raw, *, drop_files:
     """The request and its metadata, from the body that the last inlet gave. Files, features and tools count as they
     stand there; `drop_files`: a filter has dealt with them.
 
-    Raises Invalid for what is no body any more.
+    The body is one that `what_is_missing` has nothing to say of.
     """
     values, metadata = _taken_apart(body, metadata)
     own = {key: values.pop(key, UNSET) for key in _INLET_KEYS}
@@ -250,18 +252,26 @@ def with_metadata(body: bytes, metadata: Raw) -> bytes:
 
 
 def after_request(body: bytes, request: ChatRequest, metadata: Raw) -> tuple[ChatRequest, Raw]:
-    """The request and its metadata, from the body that the last `request` gave. Raises Invalid."""
+    """The request and its metadata, from the body that the last `request` gave; as in `after_inlet`."""
     values, metadata = _taken_apart(body, metadata)
     return _request(values, _plain(request.private)), metadata
 
 
-def _taken_apart(body: bytes, metadata: Raw) -> tuple[dict[str, Raw], Raw]:
-    """A filter's body without its metadata; and the metadata in it, the former where there is none."""
+def what_is_missing(body: bytes) -> str | None:
+    """What keeps a filter's body from being answered; None: nothing does."""
     try:
         _decode_filtered(body)
-        values = _decode_object(body)
+        _decode_object(body)
+    except msgspec.ValidationError as exc:
+        return _misfit(exc).message
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise Invalid(f"the filters left no body that a model could answer: {_misfit_text(exc)}") from exc
+        return f"it is not JSON: {exc}"
+    return None
+
+
+def _taken_apart(body: bytes, metadata: Raw) -> tuple[dict[str, Raw], Raw]:
+    """A filter's body without its metadata; and the metadata in it, the former where there is none."""
+    values = _decode_object(body)
     found = values.pop("metadata", None)
     return values, found if found is not None and bytes(found).startswith(b"{") else metadata
 
@@ -275,10 +285,6 @@ def _request(values: dict[str, Raw], private: Private) -> ChatRequest:
 def _plain(private: Private) -> Private:
     """The private keys alone, of an object that may have more."""
     return Private(*(getattr(private, key) for key in PRIVATE_KEYS))
-
-
-def _misfit_text(exc: Exception) -> str:
-    return _misfit(exc).message if isinstance(exc, msgspec.ValidationError) else str(exc)
 
 
 def renamed(body: bytes, model: str) -> bytes:

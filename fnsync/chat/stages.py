@@ -52,17 +52,27 @@ class Stages:
         turn, chain = self._turn, self._chain
         if not chain.changes_body:
             return
-        body = requests.for_inlet(turn.request, turn.metadata)
-        for function in chain.stage("inlet"):
-            body = await self._body(function, "inlet", body)
+        body = await self._through("inlet", requests.for_inlet(turn.request, turn.metadata))
         turn.request, turn.metadata = requests.after_inlet(
             body, turn.request, turn.metadata, drop_files=chain.handles_files
         )
         if chain.stage("request"):
-            body = requests.with_metadata(turn.request.body, turn.metadata)
-            for function in chain.stage("request"):
-                body = await self._body(function, "request", body)
+            body = await self._through("request", requests.with_metadata(turn.request.body, turn.metadata))
             turn.request, turn.metadata = requests.after_request(body, turn.request, turn.metadata)
+
+    async def _through(self, stage: str, body: bytes) -> bytes:
+        """The body behind all filters of a stage. Raises Unrenderable for one that no model could answer; it names the
+        filter that made it so."""
+        made: list[tuple[LiveFunction, bytes]] = []
+        for function in self._chain.stage(stage):
+            body = await self._body(function, stage, body)
+            made.append((function, body))
+        # The next filter may mend what one has left, so only the last body counts.
+        if made and requests.what_is_missing(body) is not None:
+            for function, body in made:
+                if (missing := requests.what_is_missing(body)) is not None:
+                    raise self._fault(function, f"`{stage}` left no body that a model could answer: {missing}")
+        return body
 
     async def _body(self, function: LiveFunction, stage: str, body: bytes) -> bytes:
         """The body that a filter makes of a body."""
@@ -141,7 +151,10 @@ class Stages:
                 reply = await self._reply(function, "outlet", msgspec.json.encode(made))
                 if reply.kind == "none":
                     continue
-                value = msgspec.json.decode(reply.data)
+                try:
+                    value = msgspec.json.decode(reply.data)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+                    raise self._fault(function, f"`outlet` gave a body that cannot be read: {exc}") from exc
                 if not isinstance(value, dict):
                     raise self._fault(function, f"`outlet` returned a {type(value).__name__}, which is no body")
                 made = value

@@ -284,7 +284,7 @@ class Session:
             value = embed.answer(self._function.id if self._function else "")
         if results.is_response(value):
             await call.respond(value)
-        elif hasattr(value, "__aiter__"):
+        elif hasattr(value, "__aiter__") and not (call.turn and call.handler in stages.BODY_HANDLERS):
             await self._finish_iterator(call, aiter(value))
         elif hasattr(value, "__next__") and call.handler == "pipe":
             # A sync generator that an async handler returned: off the loop, it may block.

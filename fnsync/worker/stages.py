@@ -105,6 +105,12 @@ class EventBatch:
             self._add(await _awaited(self._handler(event=event, **self._values)))
 
     def _add(self, value: Any) -> None:
+        if value and not isinstance(value, dict) and not results.is_model(value):
+            raise Fault(
+                "unrenderable",
+                f"`stream` returned a {type(value).__name__}, which is no event",
+                hint="return the event, a dict; None leaves it out",
+            )
         self._done.append(msgspec.Raw(results.to_json(value) if value else b"null"))
 
     def reply(self, call: int, failure: wire.Failure | None) -> wire.Reply:
