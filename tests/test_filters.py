@@ -350,6 +350,30 @@ def test_a_filter_that_fails_in_mid_stream_ends_it_and_is_named(place: Place, cl
     assert found[-1] == "[DONE]"
 
 
+SAYS_SO = """
+        from pydantic import BaseModel
+
+        class Filter:
+            class Valves(BaseModel):
+                {field}
+
+            def inlet(self, body, __id__):
+                body["messages"][-1]["content"] += " " + __id__.rpartition("_")[2]
+                return body
+"""
+
+
+def test_odd_priorities_break_no_chat(place: Place, client: httpx.Client) -> None:
+    model = place.pipe()
+    place.filter(SAYS_SO.format(field="priority: int = 0"), 'valves: {priority: "10"}', name="ten")
+    place.filter(SAYS_SO.format(field="priority: int = 10**400"), name="huge")
+    odd = "model_json_schema = classmethod(lambda cls, *_, **more: {'properties': {'priority': True}})"
+    place.filter(SAYS_SO.format(field=odd), name="odd")
+    place.filter(SAYS_SO.format(field="priority: int = 5"), name="five")
+
+    assert ask(client, model) == "you said: hello huge odd five ten"
+
+
 # ---- base models -----------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 from fnsync.chat.pipelines import applies_to, is_filter
 from fnsync.errors import Unavailable
@@ -19,6 +20,8 @@ from fnsync.registry import World
 
 #: Handlers that a filter may have.
 STAGES = ("inlet", "request", "stream", "outlet")
+#: How many chains are kept: there are as many as ways to choose from the filters with a toggle.
+MOST_CHAINS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class Filters:
         key = tuple(f.id for f in mine), own.id if own is not None else None
         chain = self._chains.get(key)
         if chain is None:
+            if len(self._chains) >= MOST_CHAINS:
+                self._chains.clear()
             chain = self._chains[key] = _chain(mine, own)
         return chain
 
@@ -155,16 +160,21 @@ def is_meant_for(settings: Settings, caller: User) -> bool:
 def priority(function: LiveFunction) -> float:
     """Return the `priority` valve: the stored one, else the class's default, else 0. Of a pipeline, what its
     constructor gives is the default. What is no number counts as 0."""
-    schema, pipeline = function.manifest.valves_schema or {}, function.manifest.pipeline
-    default = schema.get("properties", {}).get("priority", {}).get("default", 0)
-    if pipeline is not None:
-        default = pipeline.priority
+    pipeline = function.manifest.pipeline
+    default = pipeline.priority if pipeline is not None else _default(function.manifest.valves_schema, "priority")
     value = function.settings.valves.get("priority")
     try:
         found = float(default if value is None else value)  # text as well: its class makes a number of it
     except (TypeError, ValueError, OverflowError):
         return 0.0
     return found if math.isfinite(found) else 0.0
+
+
+def _default(schema: Any, field: str) -> Any:
+    """A field's default as its JSON schema has it; a class may give any schema."""
+    for key in ("properties", field, "default"):
+        schema = schema.get(key) if isinstance(schema, dict) else None
+    return schema
 
 
 def _may_apply(function: LiveFunction) -> bool:
