@@ -138,7 +138,7 @@ def test_recorded_events_of_actions(server: Server, client: httpx.Client) -> Non
 
 DESCRIBES = """
     class Action:
-        actions = [{"id": "one", "name": "One"}, {"id": "two.dots"}]
+        actions = [{"id": "one", "name": "One"}, {"id": "two.dots"}, {"name": "no id"}, {"id": None}]
         async def action(self, body, __id__, __model__, __metadata__, __chat_id__, __message_id__, __session_id__,
                          __user__, __messages__, __request__, __event_emitter__, __event_call__, __files__, __tools__):
             return {

@@ -57,6 +57,7 @@ COMPLETION = {"choices": [{"index": 0, "message": {"role": "assistant", "content
         ("'grüße 🌍'", "grüße 🌍"),
         ("b'bytes'", "bytes"),
         ("bytearray(b'more')", "more"),
+        (r"{'half \ud83d': [('\ud83d', 1)], 'whole': '\U0001f30d'}", {"half ?": [["?", 1]], "whole": "🌍"}),
         ("None", None),
         (f"{COMPLETION!r}", COMPLETION),
         ("{'event': {'type': 'status'}}", {"event": {"type": "status"}}),

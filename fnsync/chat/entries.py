@@ -143,6 +143,8 @@ def _action_items(function: LiveFunction) -> Iterator[Entry]:
     if not function.manifest.actions:
         yield {"id": function.id, "name": function.name, **base}
     for item in function.manifest.actions:
+        if item.get("id") in (None, ""):
+            continue  # nothing could be called by it
         yield {
             "id": f"{function.id}.{item.get('id')}",
             "name": item.get("name") or f"{function.name} ({item.get('id')})",

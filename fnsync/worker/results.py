@@ -19,9 +19,27 @@ JOINED_CHARACTERS = 64 * 1024 * 1024
 def to_json(value: Any) -> bytes:
     """Encode any JSON-like value. Raises Fault `unrenderable` that names the type."""
     try:
-        return msgspec.json.encode(value, enc_hook=_encode_other)
+        try:
+            return msgspec.json.encode(value, enc_hook=_encode_other)
+        except UnicodeEncodeError:
+            return msgspec.json.encode(_whole(value), enc_hook=_whole_other)
     except (TypeError, ValueError, RecursionError) as exc:
         raise Fault("unrenderable", f"the result cannot be written as JSON: {exc}") from exc
+
+
+def _whole(value: Any) -> Any:
+    """The value without halves of surrogate pairs, as in `encodable`: providers cut emojis in two."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return value
+
+
+def _whole_other(value: Any) -> Any:
+    return _whole(_encode_other(value))
 
 
 def _encode_other(value: Any) -> Any:
