@@ -698,6 +698,27 @@ def test_filters_are_for_those_whom_their_settings_name(place: Place, client: ht
         assert ask(ada, model) == "you said: hello users ada all"
 
 
+def test_an_answer_without_end_does_not_fill_the_server(place: Place, client: httpx.Client) -> None:
+    model = place.pipe(
+        """
+        class Pipe:
+            async def pipe(self, body):
+                while True:
+                    yield "x" * 2**20
+        """
+    )
+    place.filter("class Filter:\n    def outlet(self, body):\n        return body\n")
+
+    size, last = 0, b""
+    with client.stream("POST", CHAT, json=body(model, stream=True)) as answer:
+        for part in answer.iter_bytes():
+            size, last = size + len(part), (last + part)[-1000:]
+            assert size < 80 * 2**20, "it goes on"
+
+    assert b"longer than 64 MB, too long for the filters around it" in last
+    assert last.endswith(b"data: [DONE]\n\n")
+
+
 def test_an_outlet_runs_to_its_end_when_the_client_leaves_with_the_last_chunk(
     place: Place, client: httpx.Client
 ) -> None:

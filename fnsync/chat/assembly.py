@@ -10,6 +10,10 @@ import msgspec
 
 from fnsync.chat.requests import ChatRequest
 
+#: The longest answer that is collected for outlets, in bytes, about; and what each piece of it takes besides its text.
+MOST_BYTES = 64 * 1024**2
+PIECE_BYTES = 64
+
 
 class Assembly:
     """Collects an answer from the chunks of a stream."""
@@ -17,25 +21,34 @@ class Assembly:
     def __init__(self) -> None:
         #: The error that the stream told of; then there is no answer.
         self.error: str | None = None
+        #: Whether it is longer than an answer may be; what came since is not in it.
+        self.is_too_long = False
+        self._size = 0
         self._texts: list[str] = []
         self._rest: dict[str, Any] = {}
 
-    def add(self, chunk: Any) -> None:
-        """Take one event's value."""
-        if not isinstance(chunk, dict):
+    def add(self, chunk: Any, size: int = 0) -> None:
+        """Take one event's value, which was written in `size` bytes."""
+        if self.is_too_long or not isinstance(chunk, dict):
             return
         if error := chunk.get("error"):
             self.error = _told(error)
         if isinstance(usage := chunk.get("usage"), dict):
+            self._size += size
             self._rest["usage"] = self._rest.get("usage", {}) | usage
         if isinstance(sources := chunk.get("sources"), list):
+            self._size += size
             self._rest.setdefault("sources", []).extend(sources)
-        choices = chunk.get("choices")
+        self._add_choice(chunk.get("choices"))
+        self.is_too_long = self._size > MOST_BYTES
+
+    def _add_choice(self, choices: Any) -> None:
         first = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(first, dict):
             return
         delta = first.get("delta") or first.get("message")
         if isinstance(delta, dict) and isinstance(content := delta.get("content"), str):
+            self._size += len(content) + PIECE_BYTES
             self._texts.append(content)
         if reason := first.get("finish_reason"):
             self._rest["finish_reason"] = reason
@@ -43,7 +56,7 @@ class Assembly:
     @property
     def is_complete(self) -> bool:
         """Whether the stream told that the answer ended, and well."""
-        return self.error is None and "finish_reason" in self._rest
+        return self.error is None and not self.is_too_long and "finish_reason" in self._rest
 
     @property
     def text(self) -> str:

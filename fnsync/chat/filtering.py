@@ -130,7 +130,7 @@ class Filtered:
             async for events in _events_of(answer.parts):
                 for event in events if isinstance(events, list) else ():
                     if event.data is not None:
-                        collected.add(msgspec.json.decode(event.data))
+                        self._collect(event.data, collected)
             if collected.error is not None:
                 raise self._failure(collected.error)
             return Plain(render.completion(collected.text), answer.status, JSON, answer.headers)
@@ -223,8 +223,15 @@ class Filtered:
         if collected is not None:
             for event in events:
                 if event.data is not None:
-                    collected.add(msgspec.json.decode(event.data))
+                    self._collect(event.data, collected)
         return events, error
+
+    def _collect(self, data: bytes, collected: assembly.Assembly) -> None:
+        """Add an event to the answer. Raises for one that is too long: what outlets see is kept here."""
+        collected.add(msgspec.json.decode(data), len(data))
+        if collected.is_too_long:
+            most = f"{assembly.MOST_BYTES // 1024**2} MB"
+            raise self._failure(f"the answer is longer than {most}, too long for the filters around it")
 
     async def _after_stream(self, collected: assembly.Assembly) -> bytes:
         """What follows a stream when the outlets have seen its answer: an event for clients that take them."""
