@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -897,6 +898,17 @@ def test_a_stream_is_taken_apart_without_losing_a_byte(size: int, end: str) -> N
     datas = [event.data for event in found if event.data is not None]
     assert datas == [b'{"a": 1}', b'{"b":"x"}', b'{"c": 1}', b'{"rest": 1}']
     assert [event.is_done for event in found if event.raw.startswith(b"data: [DONE")] == [True]
+
+
+def test_a_long_event_costs_no_more_than_its_length() -> None:
+    splitter = sse.Splitter()
+    part = b"x" * 1000
+    began = time.process_time()
+    for _ in range(20_000):
+        assert splitter.feed(part) == []
+    assert time.process_time() - began < 2.0, "each part is looked at once, and not all before it again"
+    [event] = splitter.feed(b"\n\n")
+    assert len(event.raw) == 20_000_002
 
 
 def test_what_clients_read_though_it_is_no_strict_json_is_an_object() -> None:

@@ -17,6 +17,8 @@ MOST_BYTES = 48 * 1024**2
 
 DONE = b"[DONE]"
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+#: How long it is at most.
+_END_BYTES = 4
 _LINE = re.compile(rb"\r\n|\n|\r")
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -42,27 +44,39 @@ class Splitter:
     """Collects a stream's bytes and gives the events that are whole."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        #: What came of an event that has not ended.
+        self._rest = bytearray()
 
     def feed(self, part: bytes) -> list[Event]:
         """The events that `part` completes. Raises UpstreamFailed for one that is too long."""
-        data = self._rest + part if self._rest else part
+        if not self._rest:
+            data = part
+        elif _END.search(self._rest[1 - _END_BYTES :] + part):
+            data = bytes(self._rest + part)
+        else:  # nothing is looked at again and again while an event is long
+            self._keep(part)
+            return []
         events, start = [], 0
         if b"\r" in data:
             for end in _END.finditer(data):
                 events.append(event_of(data[start : end.end()]))
                 start = end.end()
-            self._rest = data[start:]
+            rest = data[start:]
         else:
-            *whole, self._rest = data.split(b"\n\n")
+            *whole, rest = data.split(b"\n\n")
             events = [event_of(raw + b"\n\n") for raw in whole]
+        self._rest = bytearray()
+        self._keep(rest)
+        return events
+
+    def _keep(self, part: bytes) -> None:
+        self._rest += part
         if len(self._rest) > MOST_BYTES:
             raise too_long()
-        return events
 
     def rest(self) -> list[Event]:
         """What came last, without what would end it."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         return [event_of(rest)] if rest else []
 
 
