@@ -615,6 +615,23 @@ def test_a_stage_that_gives_something_else_is_named(place: Place, client: httpx.
     assert (odd["filter"], odd["code"]) == (id, "unrenderable_result")
     assert "`inlet` returned a async_generator, which is no body" in odd["message"]
 
+    id = place.filter(
+        """
+        class Filter:
+            def stream(self, event):
+                event["deep"] = []
+                for _ in range(975):
+                    event["deep"] = [event["deep"]]
+                return event
+
+            def outlet(self, body):
+                return body
+        """
+    )
+    found = streamed(client, model)
+    assert "recursion depth" in found[-2]["error"]["message"], "what cannot be read ends the stream with a reason"
+    assert found[-1] == "[DONE]"
+
     id = place.filter("class Filter:\n    def stream(self, event):\n        return True\n")
     found = streamed(client, model)
     assert (found[-2]["error"]["filter"], contents(found)) == (id, "")

@@ -227,8 +227,12 @@ class Filtered:
         return events, error
 
     def _collect(self, data: bytes, collected: assembly.Assembly) -> None:
-        """Add an event to the answer. Raises for one that is too long: what outlets see is kept here."""
-        collected.add(msgspec.json.decode(data), len(data))
+        """Add an event to the answer. Raises for an answer that is too long: what outlets see is kept here."""
+        try:
+            value = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise self._failure(f"an event behind the filters cannot be read: {exc}") from exc
+        collected.add(value, len(data))
         if collected.is_too_long:
             most = f"{assembly.MOST_BYTES // 1024**2} MB"
             raise self._failure(f"the answer is longer than {most}, too long for the filters around it")

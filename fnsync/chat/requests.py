@@ -97,9 +97,13 @@ class ChatRequest:
         return isinstance(metadata, dict) and metadata.get("events") is True
 
     def value(self, key: str) -> Any:
-        """Return a private key's value decoded, None when it was not sent."""
+        """Return a private key's value decoded, None when it was not sent. Raises Invalid for what is nested so deeply
+        that only `read` could take it."""
         raw = getattr(self.private, key)
-        return None if raw is UNSET else msgspec.json.decode(raw)
+        try:
+            return None if raw is UNSET else msgspec.json.decode(raw)
+        except RecursionError as exc:
+            raise Invalid(f"{key} is nested too deeply", param=key) from exc
 
     def within(self, outer: ChatRequest) -> ChatRequest:
         """The request with those ids of `outer` that it has none for."""

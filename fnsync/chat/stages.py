@@ -138,8 +138,8 @@ class Stages:
         reply = await self._outcome(function, "stream", replace(known, body=body))
         try:
             return _decode_filtered(reply.data)
-        except msgspec.DecodeError as exc:
-            raise self._fault(function, f"its worker gave no events: {exc}") from exc
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise self._fault(function, f"its events cannot be read: {exc}") from exc
 
     # ---- the answer, when it is complete ----
 
