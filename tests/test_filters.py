@@ -677,6 +677,35 @@ def test_a_required_filter_fails_closed_in_every_stage(place: Place, client: htt
     assert found.count("[DONE]") == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_is_answered_that_a_required_filter_cannot_look_at(
+    place: Place, client: httpx.Client, upstream: Upstream, stream: bool
+) -> None:
+    model = place.pipe(
+        """
+        from starlette.responses import PlainTextResponse, StreamingResponse
+
+        class Pipe:
+            def pipe(self, body):
+                made = StreamingResponse if body["stream"] else PlainTextResponse
+                return made("a secret" if not body["stream"] else iter(["a ", "secret"]), media_type="text/plain")
+        """
+    )
+    outlet = "class Filter:\n    def outlet(self, body):\n        return body\n"
+    id = place.filter(outlet, "required: true")
+    place.filter(outlet, "required: true", name="base", models="base-model")
+
+    answer = client.post(CHAT, json=body(model, stream=stream))
+    assert (answer.status_code, answer.json()["error"]["filter"]) == (500, id)
+    assert "is required, and its `outlet` cannot look at an answer" in answer.json()["error"]["message"]
+    upstream.given = ("application/json", b'{"error": {"message": "refused"}}')
+    told = client.post(CHAT, json=body("base-model", "!given", stream=stream))
+    assert (told.status_code, told.content) == (200, upstream.given[1]), "an error is no answer"
+    upstream.given = ("application/json", b'{"choices": [{"message": {"content": "x"}, "p": -Infinity}]}')
+    odd = client.post(CHAT, json=body("base-model", "!given", stream=stream))
+    assert (odd.status_code, odd.content) == (200, upstream.given[1]), "what clients read can be looked at"
+
+
 def test_nothing_is_answered_without_a_required_filter(place: Place, client: httpx.Client) -> None:
     model = place.pipe()
     settings = f'models: ["{place.name}_*"]\nrequired: true\n'

@@ -106,6 +106,8 @@ class Filtered:
             elif answer.is_events and answer.status < 400:
                 self._parts = self._events(answer.parts)
                 answer = replace(answer, parts=self._parts)
+            elif answer.status < 400:
+                self._need_none(f"an answer of the type {answer.media_type}", "stream", "outlet")
             self._stack = stack.pop_all()
         return answer
 
@@ -144,14 +146,12 @@ class Filtered:
 
     async def _whole(self, answer: Plain) -> Plain:
         """The answer as the outlets leave it."""
-        if not self._chain.stage("outlet") or answer.status >= 400 or b'"choices"' not in answer.body:
+        if not self._chain.stage("outlet") or answer.status >= 400:
             return answer
-        try:
-            value = msgspec.json.decode(answer.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            log.warning("answer_not_filtered", model=self._asked.model, error=f"it is no JSON: {exc}")
-            return answer
+        value: Any = _decoded(answer.body) if b'"choices"' in answer.body or self._chain.requires("outlet") else None
         if not is_completion(value):
+            if not (isinstance(value, dict) and value.get("error")):
+                self._need_none("an answer that is no completion", "outlet")
             return answer
         said = assembly.answered(value)
         content = await self._content_after(said)
@@ -160,6 +160,12 @@ class Filtered:
         message = value["choices"][0]["message"]
         value["choices"][0]["message"] = {**(message if isinstance(message, dict) else {}), "content": content}
         return replace(answer, body=msgspec.json.encode(value))
+
+    def _need_none(self, what: str, *stages: str) -> None:
+        """Raise Unrenderable where a filter is required that cannot look at the answer."""
+        for stage in stages:
+            if (function := self._chain.requires(stage)) is not None:
+                raise self._stages.fault(function, f"it is required, and its `{stage}` cannot look at {what}")
 
     async def _content_after(self, said: dict[str, Any]) -> str | None:
         """What the outlets make the answer say; they run to their end, be the client still there or not."""
@@ -258,6 +264,12 @@ def _on_outlets_ended(task: asyncio.Task[dict[str, Any]]) -> None:
     _under_way.discard(task)
     if not task.cancelled() and (exc := task.exception()) is not None:
         log.info("outlets_failed", error=str(exc))
+
+
+def _decoded(body: bytes) -> Any:
+    """The value of an answer, also where it is no strict JSON; None: it is no object."""
+    strict = sse.object_of(body.strip())
+    return None if strict is None else msgspec.json.decode(strict)
 
 
 async def _events_of(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[list[sse.Event] | sse.Aside, None]:

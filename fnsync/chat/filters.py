@@ -39,6 +39,10 @@ class Chain:
         """The filters that have a handler of that name."""
         return self.stages.get(name, ())
 
+    def requires(self, name: str) -> LiveFunction | None:
+        """The first filter of a stage without which nothing may be answered."""
+        return next((function for function in self.stage(name) if function.settings.required), None)
+
     @property
     def changes_body(self) -> bool:
         """Whether a filter sees the request on its way to the model."""

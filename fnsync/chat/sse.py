@@ -94,7 +94,7 @@ def event_of(raw: bytes) -> Event:
         data = b"\n".join(lines).strip()
     if data == DONE:
         return Event(raw, None, True)
-    return Event(raw, _object(data) if data.startswith(b"{") else None)
+    return Event(raw, object_of(data))
 
 
 def rendered(data: bytes) -> bytes:
@@ -110,8 +110,10 @@ def with_data(event: Event, data: bytes) -> Event:
     return Event(b"\n".join((*fields, rendered(data))), data)
 
 
-def _object(data: bytes) -> bytes | None:
-    """The data of an event that is a JSON object; None: it is none."""
+def object_of(data: bytes) -> bytes | None:
+    """Data that is a JSON object, in a form that every reader here takes; None: it is none."""
+    if not data.startswith(b"{"):
+        return None
     try:
         _decode_object(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -71,7 +71,7 @@ class Stages:
         if made and requests.what_is_missing(body) is not None:
             for function, body in made:
                 if (missing := requests.what_is_missing(body)) is not None:
-                    raise self._fault(function, f"`{stage}` left no body that a model could answer: {missing}")
+                    raise self.fault(function, f"`{stage}` left no body that a model could answer: {missing}")
         return body
 
     async def _body(self, function: LiveFunction, stage: str, body: bytes) -> bytes:
@@ -84,7 +84,7 @@ class Stages:
         if reply.kind == "json":
             return reply.data
         if function.settings.required:
-            raise self._fault(function, f"`{stage}` returned nothing; it must return the body")
+            raise self.fault(function, f"`{stage}` returned nothing; it must return the body")
         return body  # its log says so
 
     async def _reply(
@@ -104,7 +104,7 @@ class Stages:
         self.at = None
         if isinstance(first, wire.Reply) and first.kind in ("json", "none"):
             return first
-        raise self._fault(function, f"`{stage}` gave a response, where a body is expected")
+        raise self.fault(function, f"`{stage}` gave a response, where a body is expected")
 
     # ---- the answer, as it is made ----
 
@@ -121,7 +121,7 @@ class Stages:
                 self.at, error = function, error_of(function.id, filtered.failure)
                 error.filter = function.id
             elif len(filtered.events) != len(made):
-                raise self._fault(function, "its worker lost events of the stream")
+                raise self.fault(function, "its worker lost events of the stream")
             passed = zip(places, map(bytes, filtered.events), strict=False)
             kept = [(place, event) for place, event in passed if event != b"null"]
             places, made = [place for place, _ in kept], [event for _, event in kept]
@@ -139,7 +139,7 @@ class Stages:
         try:
             return _decode_filtered(reply.data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            raise self._fault(function, f"its events cannot be read: {exc}") from exc
+            raise self.fault(function, f"its events cannot be read: {exc}") from exc
 
     # ---- the answer, when it is complete ----
 
@@ -154,9 +154,9 @@ class Stages:
                 try:
                     value = msgspec.json.decode(reply.data)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-                    raise self._fault(function, f"`outlet` gave a body that cannot be read: {exc}") from exc
+                    raise self.fault(function, f"`outlet` gave a body that cannot be read: {exc}") from exc
                 if not isinstance(value, dict):
-                    raise self._fault(function, f"`outlet` returned a {type(value).__name__}, which is no body")
+                    raise self.fault(function, f"`outlet` returned a {type(value).__name__}, which is no body")
                 made = value
             except FnsyncError as exc:
                 exc.filter = function.id
@@ -167,7 +167,7 @@ class Stages:
                 self._unfiltered.note(function.id, function.revision, exc.message)
         return made
 
-    def _fault(self, function: LiveFunction, said: str) -> FnsyncError:
+    def fault(self, function: LiveFunction, said: str) -> FnsyncError:
         """The error for what a filter gave."""
         self.at = function
         error = Unrenderable(function.id, f"{function.id}: {said}")
