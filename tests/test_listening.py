@@ -380,13 +380,17 @@ async def parts(*each: bytes) -> AsyncGenerator[bytes, None]:
     [
         (Streamed(parts(b"data: 1\n\n", b"data: 2\n\n" + DONE)), b"data: 1\n\ndata: 2\n\n" + DONE),
         (Plain(b'{\n "a": 1}'), b'data: {"a":1}\n\n' + DONE),
+        (
+            Plain(b'{"id": "c", "choices": [{"message": {"role": "assistant", "content": "hi"}}]}'),
+            b'"choices":[{"index":0,"logprobs":null,"finish_reason":null,"delta":{"role":"assistant","content":"hi"}}]}',
+        ),
         (Plain(b'{"error": {"message": "quota"}}', 429), b'data: {"error":{"message":"quota"}}\n\n' + DONE),
         (Plain(b'{"detail": "teapot"}', 418), b"teapot"),
         (Plain(b"no such page", 404, "text/plain"), b"no such page"),
         (Streamed(parts(b"\x00"), 200, "image/png"), b"type image/png cannot follow events"),
         (Invalid("broke"), b'data: {"error":{"message":"broke"}}\n\n' + DONE),
     ],
-    ids=["stream", "JSON", "an error", "a detail", "text", "a picture", "raised"],
+    ids=["stream", "JSON", "a completion", "an error", "a detail", "text", "a picture", "raised"],
 )
 async def test_answer_begins_with_the_first_event(answer: Plain | Streamed | FnsyncError, rest: bytes) -> None:
     queue, go = stream_queue(), asyncio.Event()

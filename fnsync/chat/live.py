@@ -16,7 +16,7 @@ import msgspec
 
 from fnsync.chat.answers import Plain, Streamed
 from fnsync.chat.events import EventQueue
-from fnsync.chat.render import DONE, stream_error
+from fnsync.chat.render import DONE, Renderer, stream_error
 from fnsync.errors import FnsyncError
 
 #: How much of an answer that is no JSON an error has, in bytes.
@@ -136,7 +136,7 @@ def _rendered(answer: Plain) -> bytes:
     if answer.status >= 400 and not (isinstance(value, dict) and "error" in value):
         detail = value.get("detail") if isinstance(value, dict) else None
         return _error(str(detail or f"the answer has the status {answer.status}"))
-    return b"data: " + msgspec.json.encode(value) + b"\n\n" + DONE
+    return Renderer("").value(msgspec.json.encode(value))
 
 
 def _error(message: str) -> bytes:
