@@ -253,6 +253,11 @@ def test_an_error_of_the_upstream_reaches_the_client_without_the_key(plain: Serv
     assert answer.json() == {"error": {"message": "refused, Bearer [key]", "code": 7}}
     assert KEY not in plain.log()
 
+    with plain.client() as client:  # which would go where an answer sends it
+        moved = client.post("/v1/chat/completions", json=body("!status 307", stream=stream))
+    assert (moved.status_code, moved.json()["error"]["code"]) == (502, "upstream_failed")
+    assert "it is not at its `url`, and sends to elsewhere" in moved.json()["error"]["message"]
+
 
 def test_parts_arrive_as_they_are_made_and_leaving_ends_the_call(plain: Server, provider: Upstream) -> None:
     with plain.client() as client:

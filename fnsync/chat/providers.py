@@ -112,6 +112,9 @@ class Provider:
         with self._failures():
             response = await self._posted(body)
         try:
+            if 300 <= response.status < 400:  # clients would follow it with what they know of us
+                where = response.headers.get("location", "elsewhere")
+                raise self._failed(f"it is not at its `url`, and sends to {where[:SAID]}")
             media_type = response.headers.get("content-type", "application/octet-stream")
             headers = passed_on(response.headers.items())
             if stream and response.status < 400:
