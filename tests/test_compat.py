@@ -43,9 +43,15 @@ def probe(head: str, methods: str) -> str:
 FILES: dict[str, str] = {
     "people": probe(
         """
+        import copy, pickle
+        from open_webui.models.chats import Chats
+        from open_webui.models.config import Config
         from open_webui.models.users import Users, User, UserModel
         from open_webui.models.functions import Functions
         from open_webui.models.models import Models
+        class safe(str):
+            def __str__(self):
+                return self
         """,
         """
         async def awaited(self, request, user, id):
@@ -82,6 +88,16 @@ FILES: dict[str, str] = {
             made = UserModel(**user)
             dumped = Users.get_user_by_id(user["id"]).model_dump()
             return [sorted(set(UserModel.model_fields) - set(dumped)), User(**user).email == dumped["email"], made.role]
+
+        async def like_plain_ones(self, request, user):
+            one, other = Users.get_user_by_id(user["id"]), await Users.get_user_by_id(user["id"])
+            same = [one == other, other == one, one == Users.get_user_by_id(user["id"]), one != UserModel(id="x")]
+            return [*same, pickle.loads(pickle.dumps(one)) == other, copy.deepcopy(one) == other]
+
+        async def as_data(self, request, user):
+            truths = [Chats.is_chat_owner("none", user["id"]), Users.get_valid_user_ids([user["id"]]) == [user["id"]]]
+            number, text = Config.get("x", 7), Config.get("x", "text")
+            return [*truths, number, text, Config.get("x", {"a": 1.5}), [safe("marked")]]
 
         async def by_email(self, request, user, email):
             found = await Users.get_user_by_email(email)
@@ -469,6 +485,11 @@ def test_a_user_is_found_however_the_author_asks(ada: Caller) -> None:
     found = ada.ask("people", f"elsewhere {ada.id}")
     assert found == [["ada@example.org"] * 2, [ada.id, "admin"], ada.id, ada.id]
     assert ada.ask("people", "fields") == [[], True, "user"]
+
+
+def test_an_answer_that_was_not_awaited_is_as_good_as_one_that_was(ada: Caller) -> None:
+    assert ada.ask("people", "like_plain_ones") == [True] * 6
+    assert ada.ask("people", "as_data") == [False, True, 7, "text", {"a": 1.5}, ["marked"]]
 
 
 @pytest.mark.parametrize("way", ["awaited", "plain", "helper"])

@@ -50,6 +50,14 @@ def _encode_other(value: Any) -> Any:
         return dataclasses.asdict(value)
     if isinstance(value, Mapping):
         return dict(value)
+    # Classes made of these: an answer of a model method (compat.ready), or text that is marked as safe.
+    own = getattr(value, "plain_value", None)
+    if callable(own):
+        return own()
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int | float):
+        return int.__int__(value) if isinstance(value, int) else float.__float__(value)
     raise TypeError(f"it holds a {type(value).__name__}")
 
 

@@ -107,15 +107,15 @@ def _told(answer: host.Answer) -> host.Told:
 class _Ready:
     """Makes a value look like a coroutine that has its answer: enough for `await`, `asyncio.run` and tasks."""
 
-    def _plain(self) -> Any:
+    def plain_value(self) -> Any:
         raise NotImplementedError
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._plain()
+        return self.plain_value()
         yield
 
     def send(self, value: None) -> Any:
-        raise StopIteration(self._plain())
+        raise StopIteration(self.plain_value())
 
     def throw(self, *exc: Any) -> Any:
         raise exc[0]
@@ -128,19 +128,19 @@ class _Ready:
 
 
 class ReadyList(_Ready, list[Any]):  # type: ignore[misc]  # its hash: see _Ready
-    def _plain(self) -> list[Any]:
+    def plain_value(self) -> list[Any]:
         return list(self)
 
 
 class ReadyDict(_Ready, dict[str, Any]):  # type: ignore[misc]
-    def _plain(self) -> dict[str, Any]:
+    def plain_value(self) -> dict[str, Any]:
         return dict(self)
 
 
 class ReadyText(_Ready, str):
     __hash__ = str.__hash__
 
-    def _plain(self) -> str:
+    def plain_value(self) -> str:
         return str.__str__(self)
 
 
@@ -150,11 +150,11 @@ class ReadyNumber(_Ready, int):
     truth = False
     __hash__ = int.__hash__
 
-    def _plain(self) -> int:
+    def plain_value(self) -> int:
         return bool(self) if self.truth else int(self)
 
     def __repr__(self) -> str:
-        return repr(self._plain())
+        return repr(self.plain_value())
 
 
 class ReadyTruth(ReadyNumber):
@@ -190,20 +190,34 @@ def _ready_model(plain: BaseModel) -> BaseModel:
     return made
 
 
+def _itself(plain: BaseModel) -> BaseModel:
+    """What a pickled answer comes back as."""
+    return plain
+
+
 @functools.cache
 def _ready_class(plain: type[BaseModel]) -> type[BaseModel]:
-    def _plain(self: BaseModel) -> BaseModel:
+    def plain_value(self: BaseModel) -> BaseModel:
         made = plain.__new__(plain)
         for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
             object.__setattr__(made, slot, getattr(self, slot))
         return made
+
+    def __eq__(self: BaseModel, other: Any) -> bool:
+        """As the plain one, which pydantic takes for another class's."""
+        return plain_value(self) == (plain_value(other) if type(other) is type(self) else other)
+
+    def __reduce_ex__(self: BaseModel, protocol: Any) -> Any:
+        return _itself, (plain_value(self),)
 
     namespace = {
         "__module__": plain.__module__,
         "__qualname__": plain.__qualname__,
         # Its schema is the plain class's; few values are ever written out as this class.
         "model_config": ConfigDict(defer_build=True),
-        "_plain": _plain,
+        "plain_value": plain_value,
+        "__eq__": __eq__,
+        "__reduce_ex__": __reduce_ex__,
         "__await__": _Ready.__await__,
         "send": _Ready.send,
         "throw": _Ready.throw,
