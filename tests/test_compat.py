@@ -123,6 +123,10 @@ FILES: dict[str, str] = {
             state.mine = state._state["other"] = value
             return [before, state.mine, "words" in state._state["MODELS"], sorted(vars(request.state)["_state"])]
 
+        async def kept(self, request, user):
+            self.requests = [*getattr(self, "requests", []), request]
+            return [sorted(set(one.app.state.MODELS) & {"admins_only"}) for one in self.requests]
+
         async def nothing(self, request, user):
             return await Users.delete_user_by_id("x")
         """,
@@ -288,6 +292,18 @@ FILES: dict[str, str] = {
             made = await Chats.insert_chat_files(id, "m1", [file, "no such file"], user["id"])
             again = await Chats.insert_chat_files(id, "m1", [file], user["id"])
             return [[one.file_id for one in made], again]
+
+        async def odd(self, request, user):
+            from fnsync.worker import host
+            async def said(name, **value):
+                try:
+                    return (await host.current().ask_async(name, value)).value
+                except host.Refused as exc:
+                    return exc.code
+            await said("keep", kind="chat", id="even", value={})
+            listed = [await said("all_kept", kind="chat", skip=skip, limit=3) for skip in (-5, 2**62, 2**63)]
+            kept = [await said("keep", kind="chat", id="odd", value=one) for one in (7, [], None)]
+            return [*map(bool, listed), *kept]
 
         async def folders(self, request, user):
             made = await Folders.insert_new_folder(user["id"], FolderForm(name="one"))
@@ -525,6 +541,12 @@ def test_what_a_function_puts_into_the_state_of_the_application_stays(ada: Calle
     assert bob.ask("people", "state two") == [["one", "one", 7], "two", True, own]
 
 
+def test_a_request_that_a_function_keeps_shows_the_models_of_who_calls(ada: Caller, admin: Caller) -> None:
+    assert admin.ask("people", "kept") == [["admins_only"]]
+    assert ada.ask("people", "kept") == [[], []]
+    assert admin.ask("people", "kept") == [["admins_only"]] * 3
+
+
 def test_a_method_that_is_not_provided_says_so(ada: Caller) -> None:
     found = ada.ask("people", "nothing")
     assert found["error"] == "NotProvided", found
@@ -677,6 +699,13 @@ def test_chats_that_functions_write_are_read_back(ada: Caller, bob: Caller) -> N
     id, _ = ada.ask("keeping", "upload note.txt hello")
     assert ada.ask("keeping", f"chat_files chat-1 {id}") == [[id], None]
     assert ada.ask("keeping", "folders") == ["one", {"x": 1}, ["text"]]
+
+
+def test_what_no_module_of_ours_asks_is_refused(ada: Caller, compat: Server) -> None:
+    """A worker is not trusted: its code can ask for anything."""
+    before = len(compat.log())
+    assert ada.ask("keeping", "odd") == [True, False, False, "invalid", "invalid", "invalid"]
+    assert "host_call_failed" not in compat.log()[before:]
 
 
 def test_what_is_kept_goes_with_the_user(compat: Server, admin: Caller) -> None:

@@ -18,7 +18,7 @@ from fnsync.chat.turns import Turn
 from fnsync.errors import FnsyncError, Invalid, NotFound
 from fnsync.model import FunctionRow, LiveFunction
 from fnsync.runtime.hosting import Flowing, Told
-from fnsync.store.filing import Document, Filing
+from fnsync.store.filing import MOST, Document, Filing
 
 if TYPE_CHECKING:
     from fnsync.chat.completions import Completions
@@ -147,7 +147,8 @@ class Named(msgspec.Struct, forbid_unknown_fields=True):
 class Keep(msgspec.Struct, forbid_unknown_fields=True):
     kind: str
     id: str
-    value: dict[str, Any]
+    #: A JSON object; kept as it comes.
+    value: msgspec.Raw
     #: As in Filing.keep.
     based_on: int | None = None
 
@@ -183,7 +184,9 @@ async def _drop_content(host: CallHost, ask: Named, data: bytes) -> Told:
 
 
 async def _keep(host: CallHost, ask: Keep, data: bytes) -> Told:
-    value = msgspec.json.encode(ask.value)
+    value = bytes(ask.value)
+    if not value.startswith(b"{"):
+        raise Invalid("keep: the value is no object")
     user = host.turn.caller.id
     return _document(
         user, await asyncio.to_thread(host.desk.filing.keep, user, _kind(ask.kind), ask.id, value, ask.based_on)
@@ -196,7 +199,8 @@ async def _kept(host: CallHost, ask: Kept, data: bytes) -> Told:
 
 
 async def _all_kept(host: CallHost, ask: AllKept, data: bytes) -> Told:
-    skip, limit = max(0, ask.skip), max(0, min(ask.limit, MOST_LISTED))
+    # Nobody has as many: what is above no number of SQLite's.
+    skip, limit = max(0, min(ask.skip, MOST)), max(0, min(ask.limit, MOST_LISTED))
     found = await asyncio.to_thread(host.desk.filing.all_kept, host.turn.caller.id, _kind(ask.kind), skip, limit)
     return _json([_plain(host.turn.caller.id, document) for document in found])
 

@@ -10,6 +10,7 @@ from starlette.datastructures import URLPath
 from starlette.routing import NoMatchFound
 
 from fnsync.worker import host
+from fnsync.worker.output import current_call
 
 #: Routes of Open WebUI by name, of those that functions name and this server has.
 ROUTES: Mapping[str, str] = {"get_file_content_by_id": "/api/v1/files/{id}/content"}
@@ -38,18 +39,20 @@ _OF_MODELS = ("MODELS", "OPENAI_MODELS", "BASE_MODELS")
 
 
 class _Values(MutableMapping[str, Any]):
-    """`app.state._state` of one request: the caller's models, asked for when they are first read, and the rest."""
+    """`app.state._state` of one request: the models of who calls, asked for when they are first read, and the rest."""
 
     def __init__(self) -> None:
-        self._models: dict[str, Any] | None = None
+        self._models: dict[str, Any] = {}
+        #: The call whose models these are: a function may keep the request, and read it in another user's call.
+        self._call: int | None = None
 
     def __getitem__(self, name: str) -> Any:
         if name in _kept:
             return _kept[name]
         if name not in _OF_MODELS:
             return _CONSTANT[name]
-        if self._models is None:
-            self._models = _models()
+        if (call := current_call.get()) != self._call:
+            self._models, self._call = _models(), call
         return list(self._models.values()) if name == "BASE_MODELS" else self._models
 
     def __setitem__(self, name: str, value: Any) -> None:
