@@ -368,7 +368,7 @@ FILES: dict[str, str] = {
     "own_utils/config.py": "SIZE = 7\n",
     "lacking": probe(
         """
-        import types
+        import contextlib, importlib, types
         import open_webui.apps.webui.internals
         import open_webui.config as config
         from open_webui.internal.db import get_db, Base
@@ -386,10 +386,18 @@ FILES: dict[str, str] = {
             import open_webui.gone
         except Exception:
             gone = True
+        with contextlib.suppress(ImportError):
+            from open_webui.gone import suppressed
+        try:
+            late = importlib.import_module("open_webui.gone.late")
+        except ModuleNotFoundError:
+            late = "imported otherwise"
+        unguarded = importlib.import_module("open_webui.gone.wanted")
         """,
         """
         async def fallbacks(self, request, user):
-            return [registry, anything, gone, getattr(config, "get_config", None), hasattr(config, "no_such")]
+            assert "suppressed" not in globals() and unguarded.__name__ == "open_webui.gone.wanted"
+            return [registry, anything, gone, late, getattr(config, "get_config", None), hasattr(config, "no_such")]
 
         async def use(self, request, user, how):
             uses = {
@@ -733,7 +741,14 @@ def test_modules_of_the_function_itself_come_first(ada: Caller) -> None:
 
 
 def test_guarded_imports_of_what_is_not_provided_fall_back(ada: Caller) -> None:
-    assert ada.ask("lacking", "fallbacks") == ["a fallback", "another", True, None, False]
+    assert ada.ask("lacking", "fallbacks") == [
+        "a fallback",
+        "another",
+        True,
+        "imported otherwise",
+        None,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(

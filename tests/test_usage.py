@@ -103,6 +103,8 @@ def test_uses_by_line_whether_provided_and_whether_guarded() -> None:
             from open_webui.config import get_config
         except ImportError:
             get_config = None
+        with open("x"), contextlib.suppress(ValueError, ImportError):
+            from open_webui.config import get_other
         def work():
             import open_webui.models.files
             print(open_webui.models.files.Files.get_file_by_id, env.VERSION.split, env.NOTHING)
@@ -115,13 +117,14 @@ def test_uses_by_line_whether_provided_and_whether_guarded() -> None:
         "models.users.Users": (4, True, False),
         "internal.db.get_db": (5, False, False),
         "config.get_config": (9, False, True),
-        "models.files": (13, True, False),
-        "models.files.Files": (14, True, False),
-        "models.files.Files.get_file_by_id": (14, True, False),
-        "env.VERSION": (14, True, False),
-        "env.NOTHING": (14, False, False),
-        "models.users.Users.get_user_by_id": (15, True, False),
-        "models.users.Users.delete_user_by_id": (16, False, False),
+        "config.get_other": (13, False, True),
+        "models.files": (15, True, False),
+        "models.files.Files": (16, True, False),
+        "models.files.Files.get_file_by_id": (16, True, False),
+        "env.VERSION": (16, True, False),
+        "env.NOTHING": (16, False, False),
+        "models.users.Users.get_user_by_id": (17, True, False),
+        "models.users.Users.delete_user_by_id": (18, False, False),
     }
 
 

@@ -85,15 +85,17 @@ def _inner(node: ast.stmt) -> Iterator[tuple[ast.stmt, bool]]:
         yield child, is_put_off or index < body  # the body comes first
 
 
-def _spares_body(node: ast.stmt) -> TypeGuard[ast.If | ast.Try | ast.TryStar]:
+def _spares_body(node: ast.stmt) -> TypeGuard[ast.If | ast.Try | ast.TryStar | ast.With]:
     if isinstance(node, ast.If):
         return is_type_checking(node.test)
-    return isinstance(node, ast.Try | ast.TryStar) and spares_import(node)
+    return spares_import(node)
 
 
-def spares_import(node: ast.Try | ast.TryStar) -> bool:
-    """Whether an import that fails in its body is caught."""
-    return any(map(_catches_import, node.handlers))
+def spares_import(node: ast.AST) -> TypeGuard[ast.Try | ast.TryStar | ast.With]:
+    """Whether it is a statement that catches an import that fails in its body."""
+    if isinstance(node, ast.With):
+        return any(_suppresses_import(item.context_expr) for item in node.items)
+    return isinstance(node, ast.Try | ast.TryStar) and any(_catches(handler.type) for handler in node.handlers)
 
 
 def _from(node: ast.ImportFrom, guarded: bool) -> Iterator[Imported]:
@@ -112,6 +114,14 @@ def is_type_checking(test: ast.expr) -> bool:
     )
 
 
-def _catches_import(handler: ast.ExceptHandler) -> bool:
-    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    return any(kind is None or (isinstance(kind, ast.Name) and kind.id in _CATCHES) for kind in kinds)
+def _suppresses_import(manager: ast.expr) -> bool:
+    """Whether it is `contextlib.suppress(ImportError)`, or the like."""
+    if not isinstance(manager, ast.Call):
+        return False
+    name = manager.func.attr if isinstance(manager.func, ast.Attribute) else getattr(manager.func, "id", "")
+    return name == "suppress" and any(map(_catches, manager.args))
+
+
+def _catches(kind: ast.expr | None) -> bool:
+    kinds = kind.elts if isinstance(kind, ast.Tuple) else [kind]
+    return any(one is None or (isinstance(one, ast.Name) and one.id in _CATCHES) for one in kinds)

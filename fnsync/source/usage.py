@@ -17,7 +17,7 @@ class Use:
     symbol: str
     line: int
     provided: bool
-    #: Within a `try` that catches ImportError: where the symbol is not provided, the file does something else.
+    #: Where an ImportError is caught: if the symbol is not provided, the file does something else.
     guarded: bool
 
 
@@ -40,7 +40,7 @@ def _executed(node: ast.AST, guarded: bool) -> Iterator[tuple[ast.stmt, bool]]:
     for name in ("body", "handlers", "cases", "orelse", "finalbody"):
         if name == "body" and isinstance(node, ast.If) and is_type_checking(node.test):
             continue
-        inner = guarded or (name == "body" and isinstance(node, ast.Try | ast.TryStar) and spares_import(node))
+        inner = guarded or (name == "body" and spares_import(node))
         for child in getattr(node, name, None) or ():
             if isinstance(child, ast.Import | ast.ImportFrom):
                 yield child, inner

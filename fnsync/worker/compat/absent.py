@@ -1,13 +1,14 @@
 """What is not provided of `open_webui`: it can be imported, and raises one clear error where it is used.
 
-A name or module that is imported inside a `try` whose handler catches ImportError is not there: the author knows what
-to do without it, and does it.
+A name or module that is imported where an ImportError is caught is not there: the author knows what to do without it,
+and does it.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import opcode
 import sys
 from collections.abc import Callable
@@ -97,13 +98,14 @@ def is_importable() -> bool:
         code = frame.f_code
         if code.co_name == "_handle_fromlist":
             return False
-        if not code.co_filename.startswith("<frozen importlib") and code.co_filename not in (__file__, _FINDER):
+        if not code.co_filename.startswith("<frozen importlib") and code.co_filename not in _MACHINERY:
             return not is_guarded(frame)
         frame = frame.f_back
     return True
 
 
-_FINDER = __file__.replace("absent", "finder")
+#: What stands between an import statement, or `import_module`, and the question.
+_MACHINERY = (__file__, __file__.replace("absent", "finder"), importlib.__file__)
 
 
 def is_guarded(frame: FrameType) -> bool:
@@ -122,10 +124,24 @@ def _guarded_lines(file: str) -> tuple[tuple[int, int], ...]:
     return tuple(
         (node.body[0].lineno, node.body[-1].end_lineno or node.body[-1].lineno)
         for node in ast.walk(module)
-        if isinstance(node, ast.Try | ast.TryStar) and any(map(_catches_import, node.handlers))
+        if isinstance(node, ast.Try | ast.TryStar | ast.With) and _spares_import(node)
     )
 
 
-def _catches_import(handler: ast.ExceptHandler) -> bool:
-    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    return any(kind is None or (isinstance(kind, ast.Name) and kind.id in _CATCHES) for kind in kinds)
+def _spares_import(node: ast.Try | ast.TryStar | ast.With) -> bool:
+    """The same as in `source.imports`, for what `fnsync check` tells."""
+    if isinstance(node, ast.With):
+        return any(_suppresses_import(item.context_expr) for item in node.items)
+    return any(_catches(handler.type) for handler in node.handlers)
+
+
+def _suppresses_import(manager: ast.expr) -> bool:
+    if not isinstance(manager, ast.Call):
+        return False
+    name = manager.func.attr if isinstance(manager.func, ast.Attribute) else getattr(manager.func, "id", "")
+    return name == "suppress" and any(map(_catches, manager.args))
+
+
+def _catches(kind: ast.expr | None) -> bool:
+    kinds = kind.elts if isinstance(kind, ast.Tuple) else [kind]
+    return any(one is None or (isinstance(one, ast.Name) and one.id in _CATCHES) for one in kinds)
