@@ -99,6 +99,11 @@ WAYS = {
             return {'found': POOL.submit(ask).result()}""",
     "an executor of the loop": """async def pipe(self, body):
             return {'found': await asyncio.get_running_loop().run_in_executor(None, ask)}""",
+    "a thread that the loop waits for": """async def pipe(self, body):
+            return {'found': ThreadPoolExecutor(1).submit(ask).result()}""",
+    "a loop in a thread that the loop waits for": """async def pipe(self, body):
+            with ThreadPoolExecutor(1) as pool:
+                return {'found': pool.submit(asyncio.run, ask_async()).result()}""",
     "a loop in a thread, from the loop": """async def pipe(self, body):
             return {'found': await asyncio.to_thread(lambda: asyncio.run(ask_async()))}""",
 }
@@ -189,6 +194,23 @@ FLOW = probe("""async def pipe(self, body):
 async def test_a_stream_comes_whole(bench: Bench) -> None:
     answer = await bench.call(bench.function(FLOW), host=Echoing())
     assert answer == {"size": 5_000_000, "text": True}
+
+
+async def test_a_stream_comes_whole_to_a_thread_that_the_loop_waits_for(bench: Bench) -> None:
+    source = FLOW.replace("async def pipe", "async def read").replace(
+        "class Pipe:\n",
+        """class Pipe:
+    async def pipe(self, body):
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(asyncio.run, self.read(body)).result()
+        return {**found, "after": await ask_async()}
+
+""",
+    )
+    function = bench.function(source)
+    answers = await asyncio.gather(*(bench.call(function, host=Echoing(user)) for user in ("ada", "bob")))
+    assert [answer["size"] for answer in answers] == [5_000_000] * 2
+    assert [answer["after"][0] for answer in answers] == ["ada", "bob"]
 
 
 async def test_a_stream_that_is_left_ends_at_the_server(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import select
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -37,6 +38,10 @@ class Channel:
         self._flushing = False
         self._waiting_to_write = False
         self._thread = threading.get_ident()
+        #: Held from reading frames until they are received, so that they keep their order.
+        self._reading = threading.RLock()
+        #: How often the loop has read.
+        self._turns = 0
         #: Frames that came while the loop's thread waited for others.
         self._held: deque[wire.ToWorker] = deque()
         connection.setblocking(False)
@@ -96,21 +101,26 @@ class Channel:
             self._loop.add_writer(self._socket.fileno(), self._on_writable)
 
     def _on_writable(self) -> None:
+        if self._write_more() and self._waiting_to_write:
+            self._waiting_to_write = False
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _write_more(self) -> bool:
+        """Send what waits; returns whether that was all."""
         with self._lock:
             while self._queue:
                 self._unsent += self._queue.popleft()
             with memoryview(self._unsent) as unsent:
                 sent = self._send(unsent)
             del self._unsent[:sent]
-            done = not self._unsent
-        if done and self._waiting_to_write:
-            self._waiting_to_write = False
-            self._loop.remove_writer(self._socket.fileno())
+            return not self._unsent
 
     def _on_readable(self) -> None:
-        self._deliver()
-        for frame in self._read():
-            self._receive(frame)
+        with self._reading:
+            self._turns += 1
+            self._deliver()
+            for frame in self._read():
+                self._receive(frame)
 
     def _read(self) -> list[wire.ToWorker]:
         try:
@@ -120,7 +130,8 @@ class Channel:
         except OSError:
             data = b""
         if not data:
-            self._loop.remove_reader(self._socket.fileno())
+            if self.on_its_loop():
+                self._loop.remove_reader(self._socket.fileno())
             self._lost()
             return []
         return self._decoder.feed(data)
@@ -133,16 +144,48 @@ class Channel:
 
     def wait(self, done: Callable[[], bool]) -> None:
         """Hold up the loop until answers of the server make `done` true. What else comes waits for the loop."""
-        poll = select.poll()
-        while not done():
-            poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
-            for _, events in poll.poll():
+        with self._reading:
+            while not done():
+                events = self._poll(None)
                 if events & select.POLLOUT:
                     self._on_writable()
                 if events & ~select.POLLOUT:
                     self._take(self._read())
         if self._held:
             self._loop.call_soon(self._deliver)
+
+    def _poll(self, limit_s: float | None) -> int:
+        """Wait until there is something to read, or room for what waits to be sent; returns what poll says."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        found = poll.poll(None if limit_s is None else limit_s * 1000)
+        return found[0][1] if found else 0
+
+    # ---- waiting in another thread ----
+
+    def stand_in(self, patience_s: float, limit_s: float) -> None:
+        """Wait for something to come, `limit_s` at most. If the loop leaves it alone for `patience_s`, whoever holds it
+        up may be waiting for a thread that waits for an answer: take answers. What else comes waits for the loop."""
+        turns = self._turns
+        if not self._poll(limit_s):
+            return
+        time.sleep(patience_s)
+        while turns == self._turns and self._take_for_loop() and self._poll(patience_s):
+            pass
+
+    def _take_for_loop(self) -> bool:
+        """Returns whether nobody else reads."""
+        if not self._reading.acquire(blocking=False):
+            return False
+        try:
+            if self._unsent:
+                self._write_more()
+            self._take(self._read())
+        finally:
+            self._reading.release()
+        if self._held:
+            self._loop.call_soon_threadsafe(self._deliver)
+        return True
 
     def _take(self, frames: list[wire.ToWorker]) -> None:
         for frame in frames:
@@ -152,5 +195,6 @@ class Channel:
                 self._held.append(frame)
 
     def _deliver(self) -> None:
-        while self._held:
-            self._receive(self._held.popleft())
+        with self._reading:
+            while self._held:
+                self._receive(self._held.popleft())

@@ -20,6 +20,7 @@ from fnsync.runtime import wire
 from fnsync.worker import results
 from fnsync.worker.channel import Channel
 from fnsync.worker.output import current_call
+from fnsync.worker.relief import Relief
 
 #: Read bytes are told to the server in portions of this size.
 CREDIT_BYTES = wire.HOST_WINDOW_BYTES // 4
@@ -144,6 +145,7 @@ class Host:
         self._streams: dict[int, tuple[int, Stream]] = {}
         self._endings: dict[int, list[Callable[[], None]]] = {}
         self._pid = os.getpid()
+        self._relief = Relief(channel, lambda: bool(self._asked or self._streams))
 
     # ---- for functions, from any thread ----
 
@@ -182,6 +184,8 @@ class Host:
         except BaseException:
             del self._asked[number]
             raise
+        if not self._channel.on_its_loop():
+            self._relief.want()
         return number, future
 
     def _cancel(self, number: int) -> None:
