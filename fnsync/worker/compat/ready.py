@@ -4,8 +4,8 @@
     user = await Users.get_user_by_id(id)      # the same, without holding up the loop
 
 A method is a generator that yields the questions it has for the server and returns its answer. Which of the two it is
-is seen in the instruction behind the call; so `None`, which cannot be awaited, is itself in the first case. A value
-of the first case can be awaited later, passed to `asyncio.run`, `gather` and the like, and is then without that.
+is seen in the instruction behind the call. A value of the first case can be awaited later, passed to `asyncio.run`,
+`gather` and the like, and is then without that. `None` cannot: it is a coroutine instead where the source awaits it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fnsync.worker import host
 from fnsync.worker.compat.absent import NotProvided
+from fnsync.worker.compat.awaiting import is_awaited_later
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,16 @@ def answers(method: Callable[..., Steps]) -> Callable[..., Any]:
         steps = method(*args, **kwargs)
         if is_awaited(sys._getframe(1)):
             return later(steps)
-        return ready(at_once(steps))
+        value = at_once(steps)
+        if value is None and is_awaited_later(sys._getframe(1)):
+            return _nothing()
+        return ready(value)
 
     return answering
+
+
+async def _nothing() -> None:
+    """None, for who awaits it."""
 
 
 def is_awaited(frame: FrameType) -> bool:
