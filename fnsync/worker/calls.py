@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from fnsync.runtime import wire
@@ -30,6 +30,8 @@ class ActiveCall:
         self.turn = frame.turn
         #: The metadata that its body came with, where it is a filter's.
         self.metadata: Any = None
+        #: What becomes of an item of its stream.
+        self.to_item: Callable[[Any], str | bytes | None] = results.to_item
         self.task: asyncio.Task[None] | None = None
         self.cancelled = False
         #: Whether the server was told that a stream begins.
@@ -173,7 +175,7 @@ class ActiveCall:
                     raise Cancelled
                 if self._diverts and self._divert(value):
                     continue
-                item = results.to_item(value)
+                item = self.to_item(value)
                 if item is None:
                     continue
                 if not self.begun:
@@ -224,7 +226,7 @@ class ActiveCall:
             async for value in iterator:
                 if self._diverts and head is None and self._divert(value):
                     continue
-                item = _raw(value) if head is not None else results.to_item(value)
+                item = _raw(value) if head is not None else self.to_item(value)
                 if item is None:
                     continue
                 if not self.begun:

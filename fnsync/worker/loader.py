@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fnsync.runtime import wire
-from fnsync.worker import rewriting, valves
+from fnsync.worker import results, rewriting, valves
 from fnsync.worker.faults import Fault
 from fnsync.worker.pipelines import finder
 
@@ -55,6 +55,10 @@ class Function:
     def described(self, found: wire.Description) -> wire.Description:
         """What is told of the function, given what is told of every kind."""
         return found
+
+    def to_item(self, value: Any) -> str | bytes | None:
+        """One item of a stream; as results.to_item."""
+        return results.to_item(value)
 
     def has_hook(self, name: str) -> bool:
         """Whether it has something to run at the beginning or the end of its life; only pipelines do."""

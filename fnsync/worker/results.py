@@ -106,6 +106,11 @@ def to_item(value: Any) -> str | bytes | None:
     raise unrenderable(value, "the generator yielded")
 
 
+def to_pipeline_item(value: Any) -> str | bytes | None:
+    """The same of a pipeline's stream, where numbers are content."""
+    return to_item(str(value) if isinstance(value, bool | int | float) else value)
+
+
 def encodable(item: str | bytes) -> str | bytes:
     """The item without halves of surrogate pairs, which UTF-8 cannot carry."""
     return item.encode("utf-8", "replace").decode() if isinstance(item, str) else item
@@ -133,10 +138,8 @@ class Joined:
         if isinstance(value, dict):
             if "event" not in value:
                 self._append(_content(value))
-        elif isinstance(value, bool | int | float):
-            self._append(str(value))
         else:
-            item = to_item(value)
+            item = to_pipeline_item(value)
             if isinstance(item, str):
                 self._append(item)
 

@@ -197,6 +197,7 @@ class Session:
             if self._function is None:
                 raise Fault("load", "nothing is loaded")
             handler = self._function.handler(frame.handler)
+            call.to_item = self._function.to_item
         except BaseException as exc:  # a property is function code as well
             self._fail(call, exc)
             return

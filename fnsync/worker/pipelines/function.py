@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from fnsync.runtime import wire
-from fnsync.worker import loader
+from fnsync.worker import loader, results
 from fnsync.worker.faults import Fault
 from fnsync.worker.pipelines.modules.main import get_last_user_message
 
@@ -51,6 +51,9 @@ class PipelineFunction(loader.Function):
             adapted = self._pipe(value) if name == "pipe" else _hook(name, value)
             known = self._adapted[name] = (value, adapted)
         return known[1]
+
+    def to_item(self, value: Any) -> str | bytes | None:
+        return results.to_pipeline_item(value)
 
     def has_hook(self, name: str) -> bool:
         return callable(getattr(self.instance, name, None))
