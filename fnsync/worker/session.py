@@ -417,7 +417,10 @@ class Session:
         return values
 
     def _user(self, user: Any, frame: wire.Call) -> dict[str, Any]:
-        values = arguments.user_of(user)
+        if self._function is not None and self._function.kind == "pipeline":
+            values = dict(user or {})  # what the client sent of them, and no more
+        else:
+            values = arguments.user_of(user)
         # A pipe without them cannot answer, and says why; what surrounds a chat must not end it for want of a value.
         needed = frame.handler == "pipe"
         valves = self._function.user_valves(frame.user_valves, needed=needed) if self._function else None
