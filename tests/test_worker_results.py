@@ -10,7 +10,7 @@ import pytest
 
 from fnsync.errors import FnsyncError, FunctionRaised, LoadFailed, Unrenderable
 from fnsync.runtime import wire
-from tests.workbench import Bench, within
+from tests.workbench import Bench, until, within
 
 pytestmark = pytest.mark.anyio
 
@@ -638,6 +638,21 @@ async def test_the_loop_runs_while_a_function_is_made(bench: Bench) -> None:
             return await self.task
     """
     assert await bench.call(bench.function(source)) == "background"
+
+
+async def test_a_background_task_that_raises_is_in_the_log(bench: Bench) -> None:
+    source = """
+    from starlette.background import BackgroundTask
+    from starlette.responses import PlainTextResponse
+    def behind():
+        raise ValueError("nobody waits")
+    class Pipe:
+        async def pipe(self, body):
+            return PlainTextResponse("out", background=BackgroundTask(behind))
+    """
+    assert (await bench.call(bench.function(source, id="behind")))[2] == b"out"
+    said = "the background task of the response raised ValueError: nobody waits (behind.py:5)"
+    await until("its line in the log", lambda: said in bench.log("behind"))
 
 
 async def test_init_runs_once_for_many_calls(bench: Bench) -> None:

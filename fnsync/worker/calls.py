@@ -262,8 +262,8 @@ class ActiveCall:
             await _close(iterator)
         self._channel.post_now(joined.reply(self.id))
 
-    async def respond(self, response: Any) -> None:
-        """Pass a Starlette response through as it is, then run its background task."""
+    async def respond(self, response: Any) -> Any:
+        """Pass a Starlette response through as it is; returns its background task, or None."""
         if self.begun:
             raise Fault("unrenderable", f"a {type(response).__name__} cannot follow events that were sent already")
         head = results.head_of(response)
@@ -274,9 +274,7 @@ class ActiveCall:
             self._channel.post_now(wire.Reply(self.id, "response", bytes(response.body), head))
         else:
             raise results.unrenderable(response, "the result is")
-        background = getattr(response, "background", None)
-        if background is not None:
-            await background()
+        return getattr(response, "background", None)
 
 
 def check_size(item: str | bytes) -> None:

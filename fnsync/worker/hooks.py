@@ -57,6 +57,10 @@ class Hooks:
         except TimeoutError:
             print(f"{name} did not end within {limit_s:g} s", file=sys.stderr)
         except BaseException as exc:  # SystemExit too: it is function code
-            failure = self.places.failure(0, "raised", exc)
-            place = f" ({failure.path}:{failure.line})" if failure.path else ""
-            print(f"{name} raised {failure.exception}: {failure.message}{place}", file=sys.stderr)
+            self.tell(name, exc)
+
+    def tell(self, name: str, exc: BaseException) -> None:
+        """Have the function's log say that something raised which has no call to fail."""
+        failure = self.places.failure(0, "raised", exc)
+        place = f" ({failure.path}:{failure.line})" if failure.path else ""
+        print(f"{name} raised {failure.exception}: {failure.message}{place}", file=sys.stderr)

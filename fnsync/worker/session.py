@@ -284,7 +284,8 @@ class Session:
             await call.emit(embed.event)
             value = embed.answer(self._function.id if self._function else "")
         if results.is_response(value):
-            await call.respond(value)
+            if (background := await call.respond(value)) is not None:
+                await self._run_behind(background)
         elif hasattr(value, "__aiter__") and not (call.turn and call.handler in stages.BODY_HANDLERS):
             await self._finish_iterator(call, aiter(value))
         elif hasattr(value, "__next__") and call.handler == "pipe":
@@ -294,6 +295,13 @@ class Session:
         else:
             self._finish_sync(call, value)
         return True
+
+    async def _run_behind(self, background: Any) -> None:
+        """Run the background task of a response, which is out already."""
+        try:
+            await background()
+        except BaseException as exc:
+            self._hooks.tell("the background task of the response", exc)
 
     async def _finish_iterator(self, call: ActiveCall, iterator: Any) -> None:
         if call.handler != "pipe":
