@@ -8,8 +8,9 @@ from typing import Any
 from fnsync.worker import host
 from fnsync.worker.compat.ready import Question
 
-#: How often a change is tried anew when another call changed the document meanwhile.
-ATTEMPTS = 8
+#: How often a change is tried anew when another one was faster. Of those that try at once one succeeds each time, so
+#: this is how many may change one document at once.
+ATTEMPTS = 64
 #: A document as the server tells it: id, user_id, version, created_at, updated_at, value.
 Record = dict[str, Any]
 Asking = Generator[Question, host.Told, Any]
