@@ -11,7 +11,7 @@ import pytest
 
 from fnsync.errors import FunctionRaised, NotFound, TimeLimit
 from fnsync.runtime import wire
-from fnsync.runtime.hosting import Flowing, Told
+from fnsync.runtime.hosting import MOST_ASKED, Flowing, Hosting, Told
 from tests.workbench import WAIT_S, Bench, until, within
 
 pytestmark = pytest.mark.anyio
@@ -178,6 +178,22 @@ async def test_bounds_on_what_one_call_asks_at_once(bench: Bench) -> None:
     assert answer["after"] == "ada"
     assert [reason.partition(" may ")[0] for reason in answer["reasons"]] == ["a call", "a call"], answer
     await until("the end of the cancelled questions", lambda: echoing.left == echoing.entered)
+
+
+async def test_what_was_answered_counts_no_more() -> None:
+    """A function that has as many questions under way as it may asks the next as soon as one is answered."""
+    told: list[wire.Frame] = []
+
+    def send(frame: wire.Frame) -> None:
+        told.append(frame)
+        if isinstance(frame, wire.HostReply) and frame.number <= 3 * MOST_ASKED:
+            hosting.on_call(wire.HostCall(1, frame.number + MOST_ASKED, "next", b"1"))
+
+    hosting = Hosting(1, Echoing(), send)
+    for number in range(1, MOST_ASKED + 1):
+        hosting.on_call(wire.HostCall(1, number, "first", b"1"))
+    await until("all answers", lambda: len(told) == 4 * MOST_ASKED)
+    assert {type(frame) for frame in told} == {wire.HostReply}
 
 
 FLOW = probe("""async def pipe(self, body):

@@ -74,10 +74,10 @@ class Hosting:
             self._refuse(frame.number, "body_too_large", 413, f"a call may send {MOST_ASKED_BYTES:,} bytes at once")
         else:
             self._bytes += size
-            question = _Question(self._send, frame)
+            question = _Question(self._send, frame, lambda: self._forget(question, frame.number, size))
             self._asked[frame.number] = question
             question.task = asyncio.create_task(question.answer(self._host))
-            question.task.add_done_callback(lambda _: self._forget(frame.number, size))
+            question.task.add_done_callback(lambda _: question.over())
 
     def on_credit(self, frame: wire.HostCredit) -> None:
         """The function has read on."""
@@ -99,13 +99,16 @@ class Hosting:
     def _refuse(self, number: int, code: str, status: int, message: str) -> None:
         self._send(wire.HostFailure(self._call, number, code, status, message))
 
-    def _forget(self, number: int, size: int) -> None:
-        del self._asked[number]
-        self._bytes -= size
+    def _forget(self, question: _Question, number: int, size: int) -> None:
+        if self._asked.get(number) is question:
+            del self._asked[number]
+            self._bytes -= size
 
 
 class _Question:
-    def __init__(self, send: Callable[[wire.Frame], None], frame: wire.HostCall) -> None:
+    def __init__(self, send: Callable[[wire.Frame], None], frame: wire.HostCall, over: Callable[[], None]) -> None:
+        #: Has it forgotten: before the function learns of its end, and may ask the next.
+        self.over = over
         self.task: asyncio.Task[None] | None = None
         self._send = send
         self._frame: wire.HostCall | None = frame
@@ -128,17 +131,23 @@ class _Question:
         try:
             async with host.ask(frame.name, frame.body, frame.data) as told:
                 del frame
-                if isinstance(told, Told):
-                    self._send(wire.HostReply(*self._key, told.body, told.data, told.head))
-                else:
+                if isinstance(told, Flowing):
                     await self._pass_on(told)
+            if isinstance(told, Told):
+                self._end(wire.HostReply(*self._key, told.body, told.data, told.head))
+            else:
+                self._end(wire.HostEnd(*self._key))
         except FnsyncError as exc:
-            self._send(wire.HostFailure(*self._key, exc.code, exc.status, exc.message, exc.hint))
+            self._end(wire.HostFailure(*self._key, exc.code, exc.status, exc.message, exc.hint))
         except wire.WireError as exc:
-            self._send(wire.HostFailure(*self._key, "body_too_large", 413, f"the answer is too large: {exc}"))
+            self._end(wire.HostFailure(*self._key, "body_too_large", 413, f"the answer is too large: {exc}"))
         except Exception:
             log.exception("host_call_failed", call=self._key[0])
-            self._send(wire.HostFailure(*self._key, "internal", 500, "the server failed; its log says why"))
+            self._end(wire.HostFailure(*self._key, "internal", 500, "the server failed; its log says why"))
+
+    def _end(self, frame: wire.Frame) -> None:
+        self.over()
+        self._send(frame)
 
     async def _pass_on(self, told: Flowing) -> None:
         self._send(wire.HostBegin(*self._key, told.head, told.text))
@@ -150,7 +159,6 @@ class _Question:
                     await self._more.wait()
                 self._credit -= len(piece)
                 self._send(wire.HostChunk(*self._key, piece))
-        self._send(wire.HostEnd(*self._key))
 
 
 def over(frame: wire.HostCall) -> wire.HostFailure:
