@@ -329,6 +329,29 @@ FILES: dict[str, str] = {
             async def pipe(self, body, __request__):
                 return await generate_chat_completion(__request__, {**body, "stream": False}, None)
     """,
+    "narrow": """
+        from open_webui.utils.chat import generate_chat_completion
+        class Pipe:
+            async def pipe(self, body, __request__):
+                left = int(body["messages"][-1]["content"])
+                form = {"model": "narrow", "messages": [{"role": "user", "content": str(left - 1)}]}
+                if not left:
+                    return "in"
+                found = await generate_chat_completion(__request__, form, None)
+                return "> " + found["choices"][0]["message"]["content"]
+    """,
+    "narrow_sync": """
+        import asyncio
+        from open_webui.utils.chat import generate_chat_completion
+        class Pipe:
+            def pipe(self, body, __request__):
+                left = int(body["messages"][-1]["content"])
+                form = {"model": "narrow_sync", "messages": [{"role": "user", "content": str(left - 1)}]}
+                if not left:
+                    return "in"
+                found = asyncio.run(generate_chat_completion(__request__, form, None))
+                return "> " + found["choices"][0]["message"]["content"]
+    """,
     "secretive": """
         from pydantic import BaseModel
         class Pipe:
@@ -429,6 +452,8 @@ SETTINGS = {
     "secretive": "valves: {api_key: plain-secret, size: 3, region: {env: UP_KEY}}",
     "admins_only": "access: {roles: [admin]}",
     "loud": "models: [words]",
+    "narrow": "limits: {concurrency: 1, timeout: 10s}",
+    "narrow_sync": "limits: {concurrency: 1, timeout: 10s}",
 }
 
 
@@ -629,6 +654,18 @@ def test_errors_of_completions(ada: Caller, admin: Caller) -> None:
         "said": "a function can ask for completions in the name of its caller only",
     }
     assert ada.ask("asking", "plain failing") == {"error": "HTTPException", "said": "on purpose"}
+
+
+@pytest.mark.parametrize("model", ["narrow", "narrow_sync"])
+def test_a_call_does_not_wait_for_the_place_of_one_that_waits_for_it(ada: Caller, model: str) -> None:
+    def said(depth: int) -> httpx.Response:
+        return ada.post(model, str(depth))
+
+    assert said(3).json()["choices"][0]["message"]["content"] == "> > > in"
+    too_deep = said(6)
+    assert too_deep.status_code == 500 and "6 calls running" not in too_deep.text, too_deep.text
+    assert "4 calls running and 0 waiting" in too_deep.text
+    assert said(0).json()["choices"][0]["message"]["content"] == "in"
 
 
 def test_nesting_is_bounded(ada: Caller) -> None:

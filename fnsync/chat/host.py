@@ -63,7 +63,8 @@ class CallHost:
     async def ask(self, name: str, body: bytes, data: bytes) -> AsyncIterator[Told | Flowing]:
         """The answer, for the time of the block. Raises FnsyncError."""
         if name == "complete":
-            async with nested.completion(self.desk, self.turn, await _decoded(name, body, nested.Ask)) as answer:
+            asked = await _decoded(name, body, nested.Ask)
+            async with nested.completion(self.desk, self.turn, self.function.id, asked) as answer:
                 yield answer
             return
         found = _QUESTIONS.get(name)

@@ -13,6 +13,7 @@ from fnsync.chat import requests
 from fnsync.chat.answers import Plain
 from fnsync.chat.turns import Turn
 from fnsync.errors import Invalid, Unauthorized
+from fnsync.model import FunctionId
 from fnsync.runtime import wire
 from fnsync.runtime.hosting import Flowing, Told
 
@@ -39,8 +40,9 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @asynccontextmanager
-async def completion(desk: Desk, outer: Turn, ask: Ask) -> AsyncIterator[Told | Flowing]:
-    """The answer of the model that is asked for, for the time of the block. Raises as a request over HTTP does."""
+async def completion(desk: Desk, outer: Turn, function: FunctionId, ask: Ask) -> AsyncIterator[Told | Flowing]:
+    """The answer of the model that `function` asks for, for the time of the block. Raises as a request over HTTP
+    does."""
     caller = outer.caller
     if ask.user is not None and ask.user != caller.id:
         raise Unauthorized("a function can ask for completions in the name of its caller only")
@@ -51,7 +53,7 @@ async def completion(desk: Desk, outer: Turn, ask: Ask) -> AsyncIterator[Told | 
         )
     body = bytes(ask.body)
     request = await asyncio.to_thread(requests.parse, body) if len(body) > LARGE_BYTES else requests.parse(body)
-    turn = outer.inner(request, _metadata(outer, request, ask.metadata))
+    turn = outer.inner(request, _metadata(outer, request, ask.metadata), function)
     prepared = await desk.completions.prepare(
         turn, describe=lambda exc: desk.describe(exc, caller.is_admin), filtered=ask.filters
     )

@@ -59,6 +59,8 @@ class Turn:
     called_as: str | None = None
     #: How many calls of functions this request is inside of.
     depth: int = 0
+    #: Those functions: they wait for this request, each in a place among its calls.
+    inside: frozenset[FunctionId] = frozenset()
     #: How it stands with the rate limits that hold for this request, if any do.
     quota: Quota | None = None
     #: `__metadata__` as JSON; made when first asked for.
@@ -75,8 +77,8 @@ class Turn:
     def metadata(self, value: msgspec.Raw) -> None:
         self._metadata = value
 
-    def inner(self, request: ChatRequest, metadata: msgspec.Raw) -> Turn:
-        """A request that one of the calls makes: of the same caller, in the same world and chat."""
+    def inner(self, request: ChatRequest, metadata: msgspec.Raw, function: FunctionId) -> Turn:
+        """A request that a function makes during one of the calls: of the same caller, in the same world and chat."""
         return replace(
             self,
             request=request.within(self.request),
@@ -85,6 +87,7 @@ class Turn:
             number=next(_numbers),
             called_as=None,
             depth=self.depth + 1,
+            inside=self.inside | {function},
             _metadata=metadata,
         )
 
@@ -136,7 +139,8 @@ class Calls:
             own = await self._user_valves.for_call(function, turn.caller)
         turned = turn.number if staged else 0
         host = self.host(turn, function) if self.host is not None else None
-        return Invocation(handler, body, stream, values, own, turn.events, turned, turn.listener, host)
+        inside = function.id in turn.inside
+        return Invocation(handler, body, stream, values, own, turn.events, turned, turn.listener, host, inside)
 
     def call(self, function: LiveFunction, invocation: Invocation) -> CallContext:
         """Call a handler, for the time of an `async with` block."""

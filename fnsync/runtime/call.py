@@ -56,6 +56,8 @@ class Invocation:
     listener: Listener | None = None
     #: Who answers what the function asks of the server; None: nobody.
     host: Host | None = None
+    #: Whether another call of the function waits for this one.
+    inside: bool = False
 
 
 class RunningCall:

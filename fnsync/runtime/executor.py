@@ -420,7 +420,7 @@ class CallContext:
         if executor.draining:
             raise Draining("the server is stopping", retry_after_s=5)
         pool = executor.pool(function)
-        worker = await pool.acquire()
+        worker = await pool.acquire(inside=self._invocation.inside)
         call = self._call = RunningCall(executor.next_id(), function.id, self._invocation, pool.release)
         try:
             call.begin(worker, pool.deadlines)

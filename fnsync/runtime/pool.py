@@ -25,6 +25,8 @@ BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
 HESITATION_S = 0.05
 #: How long a call waits at least while the first worker starts, in seconds.
 START_S = 15.0
+#: How many times its `concurrency` of calls a function may run where some of them wait for others.
+NESTED = 4
 #: How long the workers of a replaced revision stay for requests that pinned it, in seconds.
 LINGER_S = 2.0
 #: How long the workers of a revision that was tried wait for it to go live, in seconds: above what a commit takes.
@@ -137,10 +139,13 @@ class Pool:
 
     # ---- calls ----
 
-    async def acquire(self) -> Worker:
-        """A worker for one call; give it back with `release`. Raises Saturated, CrashLoop, and what loading raises."""
+    async def acquire(self, *, inside: bool = False) -> Worker:
+        """A worker for one call; give it back with `release`. `inside`: a call that has a place waits for this one, so
+        that it must not wait for places itself. Raises Saturated, CrashLoop, and what loading raises."""
         self.touched_at = time.monotonic()
-        if self.running < self.limits.concurrency and not self._waiting:
+        if inside and self.running >= NESTED * self.limits.concurrency:
+            raise self._saturated()
+        if inside or (self.running < self.limits.concurrency and not self._waiting):
             worker = self._free()
             if worker is not None:
                 self.running += 1
@@ -153,10 +158,7 @@ class Pool:
         limit = self.limits
         # Together, so that a burst finds as much room while the first worker starts.
         if self.running + len(self._waiting) >= 2 * limit.concurrency:
-            raise Saturated(
-                f"{self.spec.function} has {self.running} calls running and {len(self._waiting)} waiting",
-                hint="try again, or raise `limits: {concurrency: …}` in the function's settings file",
-            )
+            raise self._saturated()
         self._check_backoff()
         turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -177,6 +179,12 @@ class Pool:
         finally:
             if turn in self._waiting:
                 self._waiting.remove(turn)
+
+    def _saturated(self) -> Saturated:
+        return Saturated(
+            f"{self.spec.function} has {self.running} calls running and {len(self._waiting)} waiting",
+            hint="try again, or raise `limits: {concurrency: …}` in the function's settings file",
+        )
 
     def release(self, survived: bool) -> None:
         """A call is over. `survived`: its worker lives on."""
@@ -303,7 +311,7 @@ class Pool:
     async def _configure_one(self, worker: Worker, spec: WorkerSpec) -> None:
         request = Request(self._next_id(), worker)
         values, sealed = dict(spec.valves), sorted(spec.sealed)
-        await request.answer(wire.Configure(request.id, values, self.limits.concurrency, sealed))
+        await request.answer(wire.Configure(request.id, values, NESTED * self.limits.concurrency, sealed))
 
     async def put_back(self) -> None:
         """Give the values of the spec to the workers again, since some may have taken others meanwhile."""

@@ -25,7 +25,7 @@ from fnsync.runtime import monitor, valves, wire
 from fnsync.runtime.call import MEMORY_REASON
 from fnsync.runtime.environments import BASE, Environment, Environments
 from fnsync.runtime.logs import LogLine
-from fnsync.runtime.pool import Pool, Request
+from fnsync.runtime.pool import NESTED, Pool, Request
 from fnsync.runtime.spec import WorkerSpec
 from fnsync.runtime.worker import Worker
 from fnsync.runtime.zygote import Zygote, ZygoteGone, scrubbed_environment
@@ -206,7 +206,7 @@ class Processes:
                 spec.entry,
                 dict(spec.shown),
                 dict(spec.valves),
-                pool.limits.concurrency,
+                NESTED * pool.limits.concurrency,
                 pool.manifest is None,
                 sorted(spec.sealed),
                 start,
