@@ -165,6 +165,7 @@ def test_an_unclosed_script_block_is_a_comment() -> None:
         ("", ()),
         (" , ,", ()),
         ("None", ()),
+        ("os, requests, difflib, dataclasses-json", ("requests", "dataclasses-json")),
         ("none, N/A", ()),
         ("[list, of, packages]", ()),
         ("<your, packages>", ()),

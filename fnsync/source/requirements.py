@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -23,8 +24,8 @@ class RequirementError(ValueError):
 def split(text: str) -> tuple[str, ...]:
     """Return the requirements of a comma list. Raises RequirementError that names the bad entry.
 
-    Commas inside extras, version specifiers and markers do not split. Empty entries, `None` and placeholders
-    in brackets are dropped.
+    Commas inside extras, version specifiers and markers do not split. Empty entries, `None`, placeholders in brackets
+    and modules that come with Python are dropped.
     """
     return unique(checked for entry in _entries(text) for checked in [check(entry)] if checked is not None)
 
@@ -32,7 +33,7 @@ def split(text: str) -> tuple[str, ...]:
 def check(entry: str) -> str | None:
     """Return one requirement, stripped; None if it says that there is none. Raises RequirementError."""
     entry = entry.strip()
-    if not entry or entry.lower() in _NOTHING or _is_placeholder(entry):
+    if not entry or entry.lower() in _NOTHING or _is_placeholder(entry) or entry in sys.stdlib_module_names:
         return None
     if entry.startswith("-"):
         option = entry.split()[0].split("=")[0]
