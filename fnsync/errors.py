@@ -16,7 +16,8 @@
     │   ├── OutOfGit                   git does not take changes of the file: ignored, in a submodule, …
     │   ├── Uncommitted                the edit would overwrite changes that are in no commit
     │   ├── RepositoryBlocked          a merge, a rebase or the like waits for its end
-    │   └── WriteDenied                functions are changed through git alone
+    │   ├── WriteDenied                functions are changed through git alone
+    │   └── PullRefused                the working tree cannot go on to what the remote has
     ├── BodyTooLarge             413
     ├── RateLimited              429   with Retry-After
     ├── FunctionError            500   a function's own fault
@@ -34,6 +35,7 @@
     │   └── NotWritable                a disk that is full or read-only
     ├── UpstreamFailed           502   a provider of models cannot be reached, or answers nonsense
     ├── UpstreamTimeout          504   it takes too long
+    ├── FetchFailed              502   a git remote cannot be reached, or refuses
     ├── ConfigError                    fnsync.yaml or FNSYNC_*; stops the start
     ├── SourceError                    a file that cannot be read or understood; carries the problem
     ├── RepositoryError          503   git failed; with Retry-After
@@ -160,6 +162,10 @@ class WriteDenied(Conflict):
     code = "write_denied"
 
 
+class PullRefused(Conflict):
+    code = "pull_refused"
+
+
 class BodyTooLarge(FnsyncError):
     code, status, type = "body_too_large", 413, "invalid_request_error"
 
@@ -269,6 +275,10 @@ class UpstreamFailed(FnsyncError):
 
 class UpstreamTimeout(FnsyncError):
     code, status, type = "upstream_timeout", 504, "upstream_error"
+
+
+class FetchFailed(FnsyncError):
+    code, status, type = "fetch_failed", 502, "upstream_error"
 
 
 class ConfigError(FnsyncError):

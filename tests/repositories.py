@@ -17,6 +17,13 @@ class Repository:
         self.functions.mkdir(parents=True)
         self.git("init", "-q", "-b", "main", *options)
 
+    @classmethod
+    def at(cls, folder: Path) -> "Repository":
+        """The one that is there already."""
+        found = cls.__new__(cls)
+        found.folder, found.functions = folder, folder / "functions"
+        return found
+
     def git(self, *arguments: str, at: int = 0, by: str = "ada@example.org", allowed: tuple[int, ...] = (0,)) -> str:
         dates = {"GIT_AUTHOR_DATE": "@1 +0000", "GIT_COMMITTER_DATE": f"@{BEGIN + at} +0000"}
         names = {"GIT_AUTHOR_NAME": "A", "GIT_COMMITTER_NAME": "C", "GIT_COMMITTER_EMAIL": "c@example.org"}

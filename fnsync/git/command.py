@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
@@ -89,11 +89,13 @@ def attempt(
     hooks: bool = False,
     limit_s: float | None = None,
     keep: int | None = None,
+    on_start: Callable[[subprocess.Popen[bytes]], None] | None = None,
 ) -> Done:
     """Run git in `folder`, whatever it comes to. Raises RepositoryError when it cannot be run or takes too long.
 
     `variables` are added to its environment. With `hooks` the repository's hooks run. After `limit_s` it is killed,
-    with all that it started. `keep` is a descriptor that it and its hooks get.
+    with all that it started. `keep` is a descriptor that it and its hooks get. `on_start` gets the process, so that
+    others may end it.
     """
     line = _line(folder, arguments, _NO_MONITOR if hooks else _OPTIONS)
     environment = _environment(hooks) | dict(variables or {})
@@ -111,6 +113,8 @@ def attempt(
             )
         except OSError as exc:
             raise _not_started(folder, exc) from exc
+        if on_start is not None:
+            on_start(process)
         try:
             process.communicate(stdin, limit_s)
         except subprocess.TimeoutExpired as exc:

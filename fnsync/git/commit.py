@@ -158,7 +158,7 @@ def renew_index(worktree: WorkTree, paths: Collection[str]) -> None:
 def _renewing(worktree: WorkTree) -> Iterator[dict[str, str]]:
     """A copy of the index for git commands with the variables that are given; it takes its place at the end."""
     index = worktree.git_folder / "index"
-    with _scratch(worktree) as fresh, writing(index.parent):
+    with scratch_index(worktree) as fresh, writing(index.parent):
         if index.exists():
             shutil.copyfile(index, fresh)
         yield {"GIT_INDEX_FILE": str(fresh)}
@@ -171,10 +171,12 @@ def remove_leftovers(worktree: WorkTree) -> None:
     for pattern in (*indexes, f"{PREFIX}*.old"):
         for path in worktree.git_folder.glob(pattern):
             path.unlink(missing_ok=True)
+    for folder in worktree.git_folder.glob(f"{PREFIX}*.pull"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _scratch(worktree: WorkTree) -> Iterator[Path]:
+def scratch_index(worktree: WorkTree) -> Iterator[Path]:
     """A name for an index of our own, in git's folder, where what belongs to a split index is found."""
     path = worktree.git_folder / f"{PREFIX}{secrets.token_hex(8)}.index"
     try:
@@ -186,7 +188,7 @@ def _scratch(worktree: WorkTree) -> Iterator[Path]:
 @contextmanager
 def _index_of(worktree: WorkTree, base: CommitId | None) -> Iterator[Path]:
     """An index that holds `base`. It begins as a copy, so that git need not look at every file again."""
-    with _scratch(worktree) as index:
+    with scratch_index(worktree) as index:
         if base is not None:
             current = worktree.git_folder / "index"
             with writing(current.parent):

@@ -21,6 +21,7 @@ from fnsync.errors import Conflict, FnsyncError
 from fnsync.git import command
 from fnsync.git.commit import Author, commit, has_hooks
 from fnsync.git.lock import writing
+from fnsync.git.remote import redacted
 from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId
 
@@ -159,11 +160,6 @@ def _push(worktree: WorkTree, remote: str, branch: str) -> str | None:
     except FnsyncError as exc:
         return exc.message
     return None if done.code == 0 else f"the push failed: {redacted(done.said) or 'without a word'}"
-
-
-def redacted(text: str) -> str:
-    """A text without the passwords that stand in its addresses."""
-    return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
 
 
 def compare_url(address: str, base: str, branch: str) -> str | None:

@@ -1,0 +1,133 @@
+"""The remote that a working tree follows: what it is, what it has, and how far apart the two are.
+
+Credentials are git's own business (its configuration, helpers, ssh); none of an address gets out of here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from fnsync.errors import FetchFailed, FnsyncError, NotWritable
+from fnsync.git import command
+from fnsync.git.worktree import WorkTree
+from fnsync.model import CommitId
+
+#: How long a fetch may take, in seconds.
+FETCH_S = 120.0
+#: How many commits are told of one by one.
+TOLD = 100
+#: Nobody is there to answer a window that asks for a passphrase.
+_SILENT = {"SSH_ASKPASS_REQUIRE": "never", "SSH_ASKPASS": "", "GCM_INTERACTIVE": "never"}
+_USER = re.compile(r"(\w+://)[^/\s]*@")
+_QUERY = re.compile(r"(\w+://[^\s?'\"]*)\?[^\s'\"]*")
+
+OnStart = Callable[["subprocess.Popen[bytes]"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How many commits are here only, and there only."""
+
+    ahead: int
+    behind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit as it is told to people."""
+
+    commit: CommitId
+    author: str
+    #: Epoch seconds of the commit.
+    at: int
+    subject: str
+
+
+def tracking(remote: str, branch: str) -> str:
+    """The ref that keeps what a branch of the remote was at the last fetch."""
+    return f"refs/remotes/{remote}/{branch}"
+
+
+def address(worktree: WorkTree, remote: str) -> str | None:
+    """The remote's address as git uses it, credentials and all; None: there is no such remote."""
+    done = command.attempt(worktree.root, "remote", "get-url", "--", remote)
+    lines = os.fsdecode(done.output).splitlines()
+    return lines[0].strip() if done.code == 0 and lines else None
+
+
+def fetch(worktree: WorkTree, remote: str, branch: str, on_start: OnStart | None = None) -> CommitId:
+    """Fetch a branch; returns its commit. `on_start` gets the process. Raises FetchFailed, NotWritable.
+
+    The working tree and its branches stay as they are. Needs no lock.
+    """
+    url = address(worktree, remote)
+    if url is None:
+        raise FetchFailed(
+            f"there is no remote {remote} in {worktree.root}",
+            hint=f"git remote add {remote} URL; or name another one in repository.remote",
+        )
+    ref = tracking(remote, branch)
+    line = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", remote, f"+refs/heads/{branch}:{ref}")
+    try:
+        done = command.attempt(worktree.root, *line, variables=_SILENT, limit_s=FETCH_S, on_start=on_start)
+    except command.TookTooLong as exc:
+        raise FetchFailed(
+            f"{remote} did not deliver {branch} within {FETCH_S:g} s", hint="see whether it can be reached from here"
+        ) from exc
+    if done.code:
+        raise _failure(worktree, remote, branch, url, done)
+    _, found = command.run(worktree.root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+    return CommitId(found.decode().strip())
+
+
+def distance(worktree: WorkTree, tracked: str) -> Distance:
+    """Between HEAD and a ref or commit. Raises RepositoryError."""
+    _, found = command.run(worktree.root, "rev-list", "--left-right", "--count", f"HEAD...{tracked}", "--")
+    ahead, behind = found.split()
+    return Distance(int(ahead), int(behind))
+
+
+def between(worktree: WorkTree, base: CommitId, target: CommitId) -> tuple[Commit, ...]:
+    """The newest commits that `target` has and `base` has not, newest first. Raises RepositoryError."""
+    form = "--format=%H%x1f%an%x1f%ct%x1f%s"
+    line = ("log", "-z", "--no-show-signature", f"--max-count={TOLD}", form, f"{base}..{target}", "--")
+    _, found = command.run(worktree.root, *line)
+    entries = (entry.decode(errors="replace").split("\x1f", 3) for entry in found.split(b"\0") if entry)
+    return tuple(Commit(CommitId(commit), author, int(at), subject) for commit, author, at, subject in entries)
+
+
+def redacted(text: str, url: str | None = None) -> str:
+    """A text without what is secret in its addresses: users, passwords, queries. Of `url` not even without the rest."""
+    shown = _QUERY.sub(r"\1", _USER.sub(r"\1", text))
+    for secret in sorted(_secrets(url), key=len, reverse=True):
+        shown = shown.replace(secret, "***")
+    return shown
+
+
+def _secrets(url: str | None) -> set[str]:
+    """What in an address is not to be shown, as it is written and as it is meant."""
+    if url is None or "://" not in url:
+        return set()
+    user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
+    # A user without a password may be a token; `git` is what every ssh address has.
+    named = {password} if password else {user} - {"git"}
+    return {text for one in named for text in (one, unquote(one)) if text}
+
+
+def _failure(worktree: WorkTree, remote: str, branch: str, url: str, done: command.Done) -> FnsyncError:
+    said = redacted(done.said, url) or f"git ended with exit code {done.code}"
+    shown = redacted(url, url)
+    if "couldn't find remote ref" in said:
+        return FetchFailed(f"{shown} has no branch {branch}", hint="push it there, or see repository.branch")
+    foreseen = command.failure(worktree.root, ("fetch",), command.Done(done.code, b"", said))
+    if isinstance(foreseen, NotWritable):
+        return foreseen
+    return FetchFailed(
+        f"{branch} cannot be fetched from {shown}: {said}",
+        hint=f"see what `git -C '{worktree.root}' fetch {remote}` says, as the server's user",
+    )
