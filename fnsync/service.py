@@ -28,9 +28,11 @@ from fnsync.errors import ConfigError, FnsyncError, RepositoryError
 from fnsync.git.edit import Recovered, TreeEditor
 from fnsync.git.journal import Journal
 from fnsync.git.proposals import Target, clean
+from fnsync.git.pull import Puller
 from fnsync.git.worktree import WorkTree
 from fnsync.periodic import every
 from fnsync.provenance import Provenance
+from fnsync.pulls import Pulls
 from fnsync.reconcile import HEAD_S, Policy, Reconciler
 from fnsync.registry import Registry
 from fnsync.reports import ReloadReport
@@ -90,6 +92,9 @@ class Service:
         data = config.data
         self.worktree: WorkTree | None = None
         self.editor: TreeEditor | None = None
+        #: None: there is no usable repository, or this is no server.
+        self.pulls: Pulls | None = None
+        self._serving = serving
         self.registry = Registry()
         self.snapshots = Snapshots(data)
         self.vault = Vault(data, environ)
@@ -180,6 +185,10 @@ class Service:
         if self.editor is not None:
             tidy = partial(asyncio.to_thread, self.editor.tidy)
             self._periodic.append(asyncio.create_task(every(TIDY_S, tidy, "packing the repository")))
+        if self.editor is not None and self._serving:
+            repository = config.repository
+            puller = Puller(self.editor, repository.remote, repository.branch)
+            self.pulls = Pulls(puller, self.editor.worktree, repository.pull, self.reconciler, self.lifecycle)
 
     def _added_at(self, id: str) -> int | None:
         account = self.state.account(id)
@@ -243,6 +252,8 @@ class Service:
         """Stop everything, in the order in which parts need each other."""
         self.draining = True
         self.lifecycle.stopping()
+        if self.pulls is not None:
+            await self.pulls.close()
         for task in self._periodic:
             task.cancel()
         await asyncio.gather(*self._periodic, return_exceptions=True)
@@ -275,6 +286,7 @@ class Service:
             "started_at": self.started_at,
             "uptime_s": round(time.time() - self.started_at, 3),
             "repository": repository_status(self.worktree, self.config.repository.write),
+            "pull": self.pulls.status() if self.pulls is not None else None,
             "watcher": {"mode": self.watcher.mode, "problem": self.watcher.problem},
             "sandbox": executor.sandbox(),
             "environments": [asdict(state) for state in executor.environments.states()],

@@ -196,7 +196,7 @@ def test_how_far_apart(following: Following) -> None:
 def test_a_fetch_that_fails_says_why(following: Following) -> None:
     with pytest.raises(FetchFailed, match="no branch trunk"):
         remote.fetch(following.tree, "origin", "trunk")
-    with pytest.raises(FetchFailed, match="no remote elsewhere"):
+    with pytest.raises(PullRefused, match="no remote elsewhere"):
         remote.fetch(following.tree, "elsewhere", "main")
     following.here.git("remote", "set-url", "origin", "http://ada:s3cr3t@127.0.0.1:9/x.git?token=t0k")
     with pytest.raises(FetchFailed) as failed:

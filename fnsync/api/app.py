@@ -29,6 +29,7 @@ from fnsync.api.pipelinefiles import PipelineFileEndpoints
 from fnsync.api.pipelines import PipelineEndpoints
 from fnsync.api.routes import Route, by_path
 from fnsync.api.secrets import SecretEndpoints
+from fnsync.api.syncing import SyncEndpoints
 from fnsync.api.tally import Tally
 from fnsync.api.tokens import TokenEndpoints
 from fnsync.api.users import UserEndpoints
@@ -94,6 +95,7 @@ class App:
             *functions.routes(),
             *ImportEndpoints(service, functions).routes(),
             *SecretEndpoints(service).routes(),
+            *SyncEndpoints(service).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
             *InvokingEndpoints(service, functions, calls, rates).routes(),

@@ -41,6 +41,7 @@ class _Collector(Collector):
         yield from self._requests()
         yield from self._states()
         yield from self._loads()
+        yield from self._pulls()
         if self._by_function:
             yield self._calls()
             yield from self._functions()
@@ -97,6 +98,19 @@ class _Collector(Collector):
             took = tally.durations
             durations.add_metric((name,), buckets=_buckets(took), sum_value=took.total_s)
         yield from (requests, durations)
+
+    def _pulls(self) -> Iterator[Metric]:
+        pulls = self._service.pulls
+        if pulls is None:
+            return
+        outcomes = CounterMetricFamily("fnsync_pulls", "Pulls of the repository, by outcome.", labels=("outcome",))
+        for outcome in ("moved", "same", "failed"):
+            outcomes.add_metric((outcome,), pulls.counts[outcome])
+        yield outcomes
+        if pulls.fetched_at is not None:
+            yield GaugeMetricFamily(
+                "fnsync_fetched_timestamp_seconds", "When the remote last answered.", value=pulls.fetched_at
+            )
 
     def _loads(self) -> Iterator[Metric]:
         tally = self._service.reconciler.tally

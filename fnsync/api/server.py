@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -25,6 +26,7 @@ from fnsync.errors import ConfigError
 from fnsync.units import format_size
 
 if TYPE_CHECKING:
+    from fnsync.pulls import Pulls
     from fnsync.service import Service
 
 #: How long an idle connection is kept.
@@ -90,6 +92,8 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
+        if self._service.pulls is not None and self._service.pulls.interval_s is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._on_hangup, self._service.pulls, os.isatty(0))
         # They stay until the loop is closed: a late signal must not end the process while the caller cleans up.
         yield
 
@@ -97,6 +101,13 @@ class _Server(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
         self._service.draining = True
+
+    def _on_hangup(self, pulls: Pulls, had_terminal: bool) -> None:
+        """Pull now; but where the signal says that our terminal is gone, stop."""
+        if had_terminal and not os.isatty(0):
+            self._on_signal()
+        else:
+            pulls.ask()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

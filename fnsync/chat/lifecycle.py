@@ -1,7 +1,7 @@
 """Lifecycle events: what becomes of functions and of the server, told to the event functions.
 
 What becomes of functions is told from what goes live, whichever way it came. `publish` is for everything else: the
-server's start and stop, and, once sources are synced, `sync.completed` and `sync.failed`.
+server's start and stop, and what pulls come to: `sync.completed` and `sync.failed`.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from fnsync.cli import (
     secrets,
     serve,
     status,
+    sync,
     token,
     user,
 )
@@ -61,6 +62,7 @@ app.command("dev")(serve.dev)
 app.command("status")(status.status)
 app.command("invoke")(invoke.invoke)
 app.command("logs")(logs.logs)
+app.command("sync")(sync.sync)
 app.command("import")(importing.import_)
 app.command("export")(exporting.export)
 app.add_typer(token.app, name="token")

@@ -141,6 +141,7 @@ def head_lines(found: Mapping[str, Any]) -> Iterator[str]:
             yield printable(f"{repository['under_way']} is under way: no edits over the API until it ends")
         elif repository.get("write") in _WRITES:
             yield f"edits over the API: {_WRITES[repository['write']]}"
+    yield from _pull_lines(found.get("pull") or {})
     for edit in found.get("recovered") or []:
         if not edit.get("problem"):
             what = "completed" if edit.get("outcome") == "completed" else "was committed already"
@@ -156,6 +157,21 @@ def head_lines(found: Mapping[str, Any]) -> Iterator[str]:
             yield printable(
                 f"environment {environment.get('name')}: {environment['state']} {environment.get('error') or ''}"
             )
+
+
+def _pull_lines(pull: Mapping[str, Any]) -> Iterator[str]:
+    """The remote that is followed, once it was asked or where it is asked by itself."""
+    from fnsync.units import format_duration  # start time
+
+    fetched = pull.get("fetched_at")
+    if not pull or (fetched is None and pull.get("interval_s") is None and not pull.get("error")):
+        return
+    there = f"follows {pull.get('remote')}/{pull.get('branch') or '?'}" + (
+        f" at {pull['url']}" if pull.get("url") else ""
+    )
+    told = ["not fetched yet" if fetched is None else f"fetched {format_duration(round(pull.get('age_s') or 0))} ago"]
+    told += [f"{pull[key]} {key}" for key in ("ahead", "behind") if pull.get(key)]
+    yield printable(f"{there}: {', '.join(told)}")
 
 
 def function_table(functions: list[Mapping[str, Any]]) -> Table:
@@ -201,12 +217,28 @@ def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{function['id']}: outlet", Problem("unfiltered", said)
         if function.get("health"):
             yield f"{function['id']}: workers", Problem("health", str(function["health"]))
+    pull = found.get("pull") or {}
+    if error := pull.get("error"):
+        yield printable(f"nothing is pulled {_since(pull)}"), _problem(error)
     for edit in found.get("recovered") or []:
         if edit.get("problem"):
             what = f"an edit was interrupted and is not completed: {_subject(edit)}"
             yield printable(what), Problem("unfinished", str(edit["problem"]))
     for refused in found.get("refused") or []:
         yield "refused", _problem(refused)
+
+
+def _since(pull: Mapping[str, Any]) -> str:
+    """Since when pulls fail, and when the next one comes."""
+    import time  # start time
+
+    from fnsync.units import format_duration
+
+    now = time.time()
+    since = f"for {format_duration(max(0, round(now - (pull.get('failing_since') or now))))}"
+    if pull.get("next_at") is None:
+        return f"{since}; `fnsync sync` tries again"
+    return f"{since}; next try in {format_duration(max(0, round(pull['next_at'] - now)))}"
 
 
 def _subject(edit: Mapping[str, Any]) -> str:

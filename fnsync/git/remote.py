@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from fnsync.errors import FetchFailed, FnsyncError, NotWritable
+from fnsync.errors import FetchFailed, FnsyncError, NotWritable, PullRefused
 from fnsync.git import command
 from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId
@@ -61,13 +61,14 @@ def address(worktree: WorkTree, remote: str) -> str | None:
 
 
 def fetch(worktree: WorkTree, remote: str, branch: str, on_start: OnStart | None = None) -> CommitId:
-    """Fetch a branch; returns its commit. `on_start` gets the process. Raises FetchFailed, NotWritable.
+    """Fetch a branch; returns its commit. `on_start` gets the process. Raises FetchFailed, PullRefused,
+    NotWritable.
 
     The working tree and its branches stay as they are. Needs no lock.
     """
     url = address(worktree, remote)
     if url is None:
-        raise FetchFailed(
+        raise PullRefused(
             f"there is no remote {remote} in {worktree.root}",
             hint=f"git remote add {remote} URL; or name another one in repository.remote",
         )

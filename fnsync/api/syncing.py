@@ -1,0 +1,71 @@
+"""Has the server pull now, and tells what came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, Field
+
+from fnsync.api.exchange import Exchange
+from fnsync.api.routes import Route, api_route, ok
+from fnsync.errors import (
+    FetchFailed,
+    NotWritable,
+    PullRefused,
+    RepositoryBlocked,
+    RepositoryBusy,
+    RepositoryError,
+)
+
+if TYPE_CHECKING:
+    from fnsync.service import Service
+
+GROUP = "Sync"
+
+
+class CommitAnswer(BaseModel):
+    commit: str
+    author: str
+    at: int = Field(description="When it was committed, in seconds since 1970")
+    subject: str
+
+
+class PulledAnswer(BaseModel):
+    remote: str
+    url: str | None = Field(description="The remote's address, without credentials")
+    branch: str
+    before: str = Field(description="The commit that was checked out before")
+    commit: str = Field(description="The commit that is checked out now")
+    count: int = Field(description="How many commits came")
+    commits: list[CommitAnswer] = Field(description="The newest of them, at most 100, newest first")
+    ahead: int = Field(description="How many commits the remote lacks")
+
+
+class SyncEndpoints:
+    """Answers what is asked about the remote."""
+
+    def __init__(self, service: Service) -> None:
+        self._pulls = service.pulls
+
+    def routes(self) -> list[Route]:
+        """What it answers."""
+        return [
+            api_route(
+                "POST",
+                "/sync",
+                self.sync,
+                "admin",
+                "Pull the branch that is followed, now",
+                GROUP,
+                ok(PulledAnswer, "What came; the functions concerned are being loaded"),
+                errors=(FetchFailed, NotWritable, PullRefused, RepositoryBlocked, RepositoryBusy, RepositoryError),
+            )
+        ]
+
+    async def sync(self, exchange: Exchange) -> None:
+        """`POST /api/sync`."""
+        if self._pulls is None:
+            raise RepositoryError(
+                "no git repository can be used, so nothing can be pulled", hint="see the server's log"
+            )
+        await exchange.json(200, self._pulls.told(await self._pulls.sync()))
