@@ -112,6 +112,17 @@ def test_the_body_may_ask_for_events_too(server: Server, client: httpx.Client, f
         assert ('"event"' in first) is heard, metadata
 
 
+def test_chat_services_get_events_but_no_questions(server: Server, fn: str) -> None:
+    server.add(fn, ASKS)
+    request = {"model": fn, "messages": HELLO, "stream": True}
+    with server.client(server.add_token(email="chat@example.org", ceiling="user")) as service:
+        told = service.post(CHAT, json=request).text
+        silent = service.post(CHAT, json=request, headers={"X-Fnsync-Events": "0"}).text
+    assert json.loads(told.split("\n\n")[0].removeprefix("data: ")) == {"event": STATUS}
+    assert '"call"' not in told and GONE["error"] in told
+    assert '"event"' not in silent
+
+
 def test_events_before_a_response_or_an_error_begin_the_stream(server: Server, client: httpx.Client, fn: str) -> None:
     server.add(fn, RESPONDS)
     for asked, status, last in (

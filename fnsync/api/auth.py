@@ -96,6 +96,7 @@ class Auth:
         # A service token speaks for others; where headers say for whom, nothing else does.
         speaks = entry.ceiling is not None and self._takes_names and caller is entry.user
         exchange.names_users = speaks or caller.is_admin
+        exchange.is_service = entry.ceiling is not None
         return self._admitted(caller, exchange)
 
     def caller_now(self, exchange: Exchange) -> User:

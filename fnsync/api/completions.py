@@ -155,9 +155,9 @@ class CompletionsEndpoint:
 
         try:
             is_pipelines = exchange.scope["path"] == PIPELINES_PATH
-            # A client of a Pipelines server expects events in the stream, but has no way to answer them.
+            # A chat service, or a client of a Pipelines server, expects events in the stream, but has no way to answer.
             asks = exchange.events or request.wants_events
-            events = asks or is_pipelines
+            events = asks or (exchange.events is not False and (is_pipelines or exchange.is_service))
             listener = listener_of(self._hub, caller, request, events=events, answers=asks)
             turn = Turn(world, caller, request, lambda: described(exchange), events, listener, quota=exchange.quota)
             turn.filters_itself = is_pipelines

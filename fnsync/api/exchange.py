@@ -64,6 +64,7 @@ class Exchange:
         "openai",
         "authorization",
         "events",
+        "is_service",
         "who",
         "caller",
         "names_users",
@@ -90,8 +91,10 @@ class Exchange:
         path: str = scope["path"]
         self.openai = path.startswith("/v1/") or path == "/v1"
         self.authorization = b""
-        #: Whether the client wants to see what functions emit.
-        self.events = False
+        #: Whether the client wants to see what functions emit; None: it does not say.
+        self.events: bool | None = None
+        #: Whether its token was made for a chat service.
+        self.is_service = False
         #: Whom the route is for.
         self.who: Who = "anyone"
         #: Who calls; set before a route that needs a token is entered.

@@ -11,20 +11,18 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
 from fnsync.runtime import wire
-from fnsync.worker import arguments, embeds, host, lifecycle, loader, results, stages, threads
+from fnsync.worker import embeds, host, loader, results, stages, threads
 from fnsync.worker.calls import ActiveCall, Cancelled
 from fnsync.worker.channel import Channel
 from fnsync.worker.compat import finder
 from fnsync.worker.faults import Fault, Places
 from fnsync.worker.hooks import Hooks
+from fnsync.worker.injection import Injection
 from fnsync.worker.options import OptionMethods
 from fnsync.worker.output import Output, Stream, current_call
 from fnsync.worker.talking import Talk
 from fnsync.worker.tasks import adopt_tasks
-from fnsync.worker.tools import client_tools
 from fnsync.worker.valves import Unfit
 
 #: Bodies above this are decoded off the loop, in bytes.
@@ -56,8 +54,7 @@ class Session:
         self._options = OptionMethods()
         self._calls: dict[int, ActiveCall] = {}
         self._speech = Talk(self._calls, self._channel)
-        self._turns = stages.Turns()
-        self._signatures: dict[str, arguments.Signature] = {}
+        self._injection = Injection(self._calls, self._speech)
         self._host = host.Host(self._channel, self._calls)
         self._function: loader.Function | None = None
         self._hooks = Hooks(loop)
@@ -119,7 +116,7 @@ class Session:
         self._places = self._hooks.places = Places(frame.snapshot, frame.shown)
         self._threads.most = frame.threads
         try:
-            function = self._function = loader.load(frame)
+            function = self._function = self._injection.function = loader.load(frame)
             description = loader.describe(function) if frame.describe else None
             loaded = _told(frame.id, wire.Loaded(list(function.misfits), description))
         except BaseException as exc:  # whatever a source raises, SystemExit too, is its author's to see
@@ -221,7 +218,7 @@ class Session:
 
     def _run_sync(self, call: ActiveCall, frame: wire.Call, handler: Any) -> None:
         try:
-            value = handler(**self._arguments(frame, handler)) if callable(handler) else handler
+            value = handler(**self._injection.for_call(frame, handler)) if callable(handler) else handler
             if _needs_loop(value) or (call.handler == "action" and embeds.embed_of(value) is not None):
                 self._loop.call_soon_threadsafe(self._on_loop, call, lambda: self._finish_async(call, value))
                 return
@@ -272,9 +269,9 @@ class Session:
 
     async def _run_async(self, call: ActiveCall, frame: wire.Call, handler: Any) -> bool:
         if len(frame.body) > LARGE_BODY_BYTES:
-            values = await asyncio.to_thread(self._arguments, frame, handler)
+            values = await asyncio.to_thread(self._injection.for_call, frame, handler)
         else:
-            values = self._arguments(frame, handler)
+            values = self._injection.for_call(frame, handler)
         return await self._finish_async(call, handler(**values))
 
     async def _finish_async(self, call: ActiveCall, value: Any) -> bool:
@@ -315,7 +312,7 @@ class Session:
 
     def _filter_sync(self, call: ActiveCall, frame: wire.Call, handler: Any) -> None:
         try:
-            batch = stages.EventBatch(frame, handler, self._stream_arguments(frame, handler))
+            batch = stages.EventBatch(frame, handler, self._injection.for_stream(frame, handler))
         except BaseException as exc:
             self._fail(call, exc)
             return
@@ -327,7 +324,7 @@ class Session:
             self._end_batch(call, batch, None)
 
     async def _filter_async(self, call: ActiveCall, frame: wire.Call, handler: Any) -> bool:
-        batch = stages.EventBatch(frame, handler, self._stream_arguments(frame, handler))
+        batch = stages.EventBatch(frame, handler, self._injection.for_stream(frame, handler))
         try:
             await batch.run_async()
         except Exception as exc:
@@ -340,10 +337,6 @@ class Session:
         failure = self._places.failure(call.id, "raised", exc) if exc is not None else None
         self._done(call)
         self._channel.post_now(batch.reply(call.id, failure))
-
-    def _stream_arguments(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
-        values = self._turns.values(frame.turn, lambda: self._reserved(frame, handler))
-        return values | self._talk(frame, handler, values)
 
     def _done(self, call: ActiveCall) -> None:
         if self._is_copy:
@@ -361,80 +354,6 @@ class Session:
             failure = self._places.failure(call.id, "raised", exc)
         self._done(call)
         self._channel.post_now(failure)
-
-    # ---- arguments ----
-
-    def _arguments(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
-        if frame.handler == "pipes":
-            return {}  # it is no part of a request: what it names keeps its default (function-contract §2.1)
-        values = self._reserved(frame, handler)
-        values |= self._talk(frame, handler, values)
-        if frame.body:
-            body = msgspec.json.decode(frame.body)
-            if frame.handler == "event":
-                return values | lifecycle.values(self._signature(frame, handler), body, frame.context)
-            values["event" if frame.handler == "stream" else "body"] = body
-            if frame.turn:
-                self._share_metadata(frame, body, values)
-        return values
-
-    def _share_metadata(self, frame: wire.Call, body: Any, values: dict[str, Any]) -> None:
-        """Have `__metadata__` be the object that the body holds, or that the stream handler was given."""
-        found = body.get("metadata") if isinstance(body, dict) else None
-        if (call := self._calls.get(frame.id)) is not None:
-            call.metadata = found
-        shared = found or self._turns.metadata(frame.turn)
-        if not shared:
-            return
-        if "__metadata__" in values:
-            values["__metadata__"] = shared
-        if (request := values.get("__request__")) is not None:
-            request.state.metadata = shared
-
-    def _signature(self, frame: wire.Call, handler: Any) -> arguments.Signature:
-        signature = self._signatures.get(frame.handler)
-        if signature is None:
-            signature = self._signatures[frame.handler] = arguments.Signature(handler)
-        return signature
-
-    def _reserved(self, frame: wire.Call, handler: Any) -> dict[str, Any]:
-        """What the server says of the call."""
-        names = self._signature(frame, handler).reserved
-        if "__request__" not in names or "__metadata__" in names:
-            values = arguments.reserved_values(names, frame.context)
-            metadata = values.get("__metadata__")
-        else:
-            values = arguments.reserved_values((*names, "__metadata__"), frame.context)
-            metadata = values.pop("__metadata__")
-        if "__user__" in values:
-            values["__user__"] = self._user(values["__user__"], frame)
-        if isinstance(values.get("__request__"), dict):
-            values["__request__"] = arguments.make_request(values["__request__"], metadata)
-        return values
-
-    def _talk(self, frame: wire.Call, handler: Any, reserved: dict[str, Any]) -> dict[str, Any]:
-        """What the handler speaks to the client with; it is of this call alone."""
-        signature = self._signature(frame, handler)
-        values: dict[str, Any] = {}
-        if "__tools__" in reserved:
-            values["__tools__"] = client_tools(reserved["__tools__"], self._speech.event_call(frame.id))
-        if signature.emitter:
-            values["__event_emitter__"] = self._speech.emitter(frame.id)
-        if signature.event_call:
-            values["__event_call__"] = self._speech.event_call(frame.id)
-        return values
-
-    def _user(self, user: Any, frame: wire.Call) -> dict[str, Any]:
-        if self._function is not None and self._function.kind == "pipeline":
-            values = dict(user or {})  # what the client sent of them, and no more
-        else:
-            values = arguments.user_of(user)
-        # A pipe without them cannot answer, and says why; what surrounds a chat must not end it for want of a value.
-        needed = frame.handler == "pipe"
-        valves = self._function.user_valves(frame.user_valves, needed=needed) if self._function else None
-        if valves is not None:
-            values["valves"] = valves
-        return values
 
 
 def _runs_on_loop(handler: Any) -> bool:
