@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from fnsync.chat.events import Event, EventQueue, Hub, Place, Question, dropped_event, feed_frame, stream_frame
-from fnsync.chat.requests import ChatRequest
+from fnsync.chat.requests import NO_KEYS, ChatRequest
 from fnsync.model import User
 from fnsync.runtime.asks import NOBODY_ANSWERS
 
@@ -89,6 +89,8 @@ def listener_of(
 ) -> TurnListener | None:
     """Return who listens to the calls of a request; None: nobody can. `events`: its client asked for them; `answers`:
     and can answer what functions ask."""
+    if not events and request.private is NO_KEYS:
+        return None
     chat, message = request.value("chat_id"), request.value("id")
     in_stream = events and request.stream
     if not in_stream and not (isinstance(chat, str) and chat):

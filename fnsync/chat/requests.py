@@ -99,6 +99,8 @@ class ChatRequest:
     def value(self, key: str) -> Any:
         """Return a private key's value decoded, None when it was not sent. Raises Invalid for what is nested so deeply
         that only `read` could take it."""
+        if self.private is NO_KEYS:
+            return None
         raw = getattr(self.private, key)
         try:
             return None if raw is UNSET else msgspec.json.decode(raw)

@@ -71,6 +71,8 @@ class Signature:
         self.open = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
         self.emitter = "__event_emitter__" in names
         self.event_call = "__event_call__" in names
+        #: Whether it wants nothing but its first argument.
+        self.is_plain = not (self.reserved or self.emitter or self.event_call)
 
 
 def user_of(sent: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -247,6 +247,8 @@ class Host:
         """What a call that has ended still waits for will not come."""
         for work in self._endings.pop(call, ()):
             work()
+        if not self._asked and not self._streams:
+            return
         numbers = [number for number, (owner, _) in list(self._asked.items()) if owner == call]
         numbers += [number for number, (owner, _) in list(self._streams.items()) if owner == call]
         for number in numbers:

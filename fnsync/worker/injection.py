@@ -31,8 +31,11 @@ class Injection:
         """The arguments by name, the first one too. Raises what function code raises, and Fault."""
         if frame.handler == "pipes":
             return {}  # it is no part of a request: what it names keeps its default (function-contract §2.1)
-        values = self._reserved(frame, handler)
-        values |= self._talk(frame, handler, values)
+        if self._signature(frame, handler).is_plain:
+            values: dict[str, Any] = {}
+        else:
+            values = self._reserved(frame, handler)
+            values |= self._talk(frame, handler, values)
         if frame.body:
             body = msgspec.json.decode(frame.body)
             if frame.handler == "event":

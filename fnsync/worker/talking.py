@@ -72,6 +72,8 @@ class Talk:
 
     def end(self, call: int) -> None:
         """Nobody answers any more: the call is over, or is to be."""
+        if not self._waiting:
+            return
         for key in [key for key in self._waiting.copy() if key[0] == call]:
             future = self._waiting.pop(key, None)
             if future is not None and future.set_running_or_notify_cancel():
