@@ -236,6 +236,7 @@ def test_commands_find_the_project_above_the_current_folder(project: Path) -> No
 
 ANSWERS: dict[str, tuple[int, dict[str, str], str]] = {
     "busy": (503, {"Retry-After": "3"}, '{"error": {"message": "busy is saturated", "type": "server_error"}}'),
+    "locked": (503, {"Retry-After": "9"}, '{"detail": "git holds its lock", "hint": "remove index.lock"}'),
     "unknown": (404, {}, '{"error": {"message": "there is no model unknown"}}'),
     "filter": (404, {}, '{"error": {"message": "filter is a filter", "hint": "only pipes answer"}}'),
     "forbidden": (401, {}, '{"detail": "this token is not known"}'),
@@ -287,6 +288,7 @@ def peer() -> Iterator[str]:
     ("model", "code", "stdout", "stderr"),
     [
         ("busy", exits.FAILED, "", "busy is saturated\ntry again in 3 s\n"),
+        ("locked", exits.FAILED, "", "git holds its lock\nremove index.lock; try again in 9 s\n"),
         ("unknown", exits.NOT_FOUND, "", "there is no model unknown\n`fnsync status` lists the functions\n"),
         ("filter", exits.NOT_FOUND, "", "filter is a filter\nonly pipes answer\n"),
         ("forbidden", exits.UNAUTHORIZED, "", "this token is not known\nthe token is not accepted by URL for this\n"),

@@ -161,7 +161,8 @@ class Client:
             return Unauthorized(message, hint=f"the token is not accepted by {self._address.url} for this")
         if status == 404:
             return NotFound(message, hint=hint or "`fnsync status` lists the functions")
-        return FnsyncError(message, hint=f"try again in {retry_after_s} s" if retry_after_s else hint)
+        later = f"try again in {retry_after_s} s" if retry_after_s else None
+        return FnsyncError(message, hint="; ".join(filter(None, (hint, later))) or None)
 
 
 def error_message(text: str) -> str | None:
