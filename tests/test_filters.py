@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -165,6 +166,43 @@ def test_metadata_is_one_object_that_reaches_every_stage_and_the_pipe(place: Pla
     later = "from-inlet-and-request"
     assert said == f"pipe from-inlet {later} chat-1 outlet from-inlet {later}"
     wait_for("the log", lambda: "unwritable" in client.get(f"/api/functions/id/{place.name}_second/logs").text)
+
+
+def test_each_filter_is_called_once_for_a_stage(place: Place, client: httpx.Client) -> None:
+    """An emitter belongs to one call, and each call hands out one."""
+    model = place.pipe()
+    source = """
+        class Filter:
+            def __init__(self):
+                self.calls = {}
+
+            def seen(self, stage, emitter):
+                self.calls.setdefault(stage, []).append(emitter)
+                print(stage, "calls", len({id(known) for known in self.calls[stage]}))
+
+            def inlet(self, body, __event_emitter__):
+                self.seen("inlet", __event_emitter__)
+                return body
+
+            def request(self, body, __event_emitter__):
+                self.seen("request", __event_emitter__)
+                return body
+
+            def outlet(self, body, __event_emitter__):
+                self.seen("outlet", __event_emitter__)
+                return body
+    """
+    names = ("a", "b", "c")
+    for name in names:
+        place.filter(source, name=name)
+
+    ask(client, model)
+
+    for name in names:
+        log = f"/api/functions/id/{place.name}_{name}/logs"
+        wait_for("the outlet's line", lambda: "outlet calls" in client.get(log).text)  # noqa: B023  called here
+        told = [line["text"] for line in client.get(log).json()["lines"] if " calls " in line["text"]]
+        assert told == ["inlet calls 1", "request calls 1", "outlet calls 1"], name
 
 
 def test_a_stream_filter_is_given_the_same_objects_for_each_event_of_an_answer(
@@ -847,6 +885,42 @@ def test_filters_of_pipelines_run_first_unless_the_client_runs_them(place: Place
         assert ask(ada, model) == sees.format(who="ada@example.org")
     by_pipelines = client.post("/chat/completions", json=body(model, stream=False)).json()
     assert by_pipelines["choices"][0]["message"]["content"] == "[hello <function] function>"
+
+
+def test_a_server_that_stops_lets_outlets_end(project: Project, start_server: Callable[..., Server]) -> None:
+    began, go, done = (project.root / name for name in ("began", "go", "done"))
+    server = start_server(project)
+    server.add("words", WORDS)
+    source = f"""
+        import asyncio
+        from pathlib import Path
+
+        class Filter:
+            async def outlet(self, body):
+                Path({str(began)!r}).touch()
+                while not Path({str(go)!r}).exists():
+                    await asyncio.sleep(0.01)
+                Path({str(done)!r}).write_text(body["messages"][-1]["content"])
+                return body
+    """
+    server.add("slow", source, "global: true")
+    with server.client() as client, client.stream("POST", CHAT, json=body("words", "a b", stream=True)) as answer:
+        next(line for line in answer.iter_lines() if '"finish_reason":"stop"' in line)
+    wait_for("the outlet", began.exists)
+
+    server.process.send_signal(signal.SIGTERM)
+    wait_for("the end of connections", lambda: is_refused(server))
+    go.touch()
+    assert server.process.wait(30) == 0
+    assert done.read_text() == "a b "
+
+
+def is_refused(server: Server) -> bool:
+    try:
+        httpx.get(f"{server.url}/healthz")
+    except httpx.ConnectError:
+        return True
+    return False
 
 
 # ---- one world -------------------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ class App:
         filters = Filters(service.reconciler.standings.missing)
         rates = Rates(config.rate_limits)
         completions = Completions(calls, self._models, service.upstreams, rates, filters, service.unfiltered)
+        self._completions = completions
         calls.host = Desk(
             completions,
             self._models,
@@ -202,6 +203,7 @@ class App:
         self._auth.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await self._completions.close()
         await self._models.close()
         await self._auth.close()
         await send({"type": "lifespan.shutdown.complete"})

@@ -137,8 +137,8 @@ class CompletionsEndpoint:
         caller = exchange.caller
         body = await exchange.body(self._max_body)
         large = len(body) > LARGE_BODY_BYTES
-        pipelines = exchange.scope["path"] == PIPELINES_PATH
-        parse = partial(requests.parse, body, pipelines=pipelines)
+        is_pipelines = exchange.scope["path"] == PIPELINES_PATH
+        parse = partial(requests.parse, body, pipelines=is_pipelines)
         request = await asyncio.to_thread(parse) if large else parse()
         exchange.quota = self._rates.of_caller(caller)
         world = self._service.registry.world
@@ -147,14 +147,15 @@ class CompletionsEndpoint:
             self._completions.keep(world)
             self._tally.keep(world.functions)
         with Watch(exchange, self._patience):
-            await self._answer(exchange, request, caller, world)
+            await self._answer(exchange, request, caller, world, is_pipelines)
 
-    async def _answer(self, exchange: Exchange, request: requests.ChatRequest, caller: User, world: World) -> None:
+    async def _answer(
+        self, exchange: Exchange, request: requests.ChatRequest, caller: User, world: World, is_pipelines: bool
+    ) -> None:
         def describe(exc: FnsyncError) -> dict[str, Any]:
             return errors.openai_error(exc, admin=caller.is_admin)
 
         try:
-            is_pipelines = exchange.scope["path"] == PIPELINES_PATH
             # A chat service, or a client of a Pipelines server, expects events in the stream, but has no way to answer.
             asks = exchange.events or request.wants_events
             events = asks or (exchange.events is not False and (is_pipelines or exchange.is_service))
@@ -190,7 +191,8 @@ class CompletionsEndpoint:
 
     async def _explained(self, exc: UnknownModel, model: str, caller: User, world: World) -> FnsyncError:
         """Say more of a model that names a function: what it is, that it is loading, or why it does not load."""
-        live = self._models.pipelines(world).find(model) or self._models.pipelines(world).find(model.partition(".")[0])
+        pipelines = self._models.pipelines(world)
+        live = pipelines.find(model) or pipelines.find(model.partition(".")[0])
         id = live.id if live is not None else FunctionId(model.partition(".")[0])
         if live is not None and may_use(live.settings, caller):
             return await self._no_model(exc, live)

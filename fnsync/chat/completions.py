@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +23,7 @@ from fnsync.chat.answers import JSON, Headers, Plain, Streamed, is_media, is_tex
 from fnsync.chat.filtering import Describe, Filtered, Source
 from fnsync.chat.filters import Chain, Filters
 from fnsync.chat.models import Models
+from fnsync.chat.outlets import Outlets
 from fnsync.chat.rates import Rates
 from fnsync.chat.render import Renderer, stream_error
 from fnsync.chat.requests import ChatRequest
@@ -38,13 +39,6 @@ from fnsync.runtime.call import RunningCall
 from fnsync.runtime.executor import CallContext
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Pipe:
-    """The function that answers."""
-
-    function: LiveFunction
 
 
 class Completions:
@@ -65,6 +59,7 @@ class Completions:
         self._rates = rates
         self._filters = filters
         self._unfiltered = unfiltered
+        self._outlets = Outlets(calls.executor)
 
     async def prepare(self, turn: Turn, *, describe: Describe, filtered: bool = True) -> Source:
         """Return the completion, not yet under way. `filtered`: with the filters that concern it.
@@ -91,9 +86,9 @@ class Completions:
             self._count(turn, other)
             return await self._source(turn, other, describe)
 
-        plan = self._calls.plan(answering.function) if isinstance(answering, Pipe) else None
+        plan = self._calls.plan(answering) if isinstance(answering, LiveFunction) else None
         stages = Stages(self._calls, chain, turn, self._unfiltered)
-        return Filtered(self._calls, chain, stages, turn, plan, source, describe)
+        return Filtered(self._calls, chain, stages, self._outlets, turn, plan, source, describe)
 
     async def completed(self, turn: Turn, chat: Mapping[str, Any]) -> dict[str, Any]:
         """What the outlets make of a chat whose answer is complete. Raises UnknownModel, and what a filter fails
@@ -102,18 +97,18 @@ class Completions:
         with self._calls.executor.pinned(chain.filters):
             return await Stages(self._calls, chain, turn, self._unfiltered).after(chat, strict=True)
 
-    def _chain(self, turn: Turn, answering: Pipe | Found) -> Chain:
+    def _chain(self, turn: Turn, answering: LiveFunction | Found) -> Chain:
         chosen = turn.request.value("filter_ids")
         return self._filters.chain(
             turn.world,
             turn.request.model,
             turn.caller,
             chosen if isinstance(chosen, list) else (),
-            answering.function if isinstance(answering, Pipe) else None,
+            answering if isinstance(answering, LiveFunction) else None,
             pipelines=not turn.filters_itself,
         )
 
-    async def _resolve(self, turn: Turn) -> Pipe | Found:
+    async def _resolve(self, turn: Turn) -> LiveFunction | Found:
         """What answers the turn's request. Raises UnknownModel, and what made a manifold's listing fail."""
         world, model = turn.world, turn.request.model
         try:
@@ -129,24 +124,27 @@ class Completions:
         if sub is not None:
             await self._models.confirm(function, sub)
         turn.model = lambda: self._models.described(world, function, sub)
-        return Pipe(function)
+        return function
 
-    def _count(self, turn: Turn, answering: Pipe | Found) -> None:
+    def _count(self, turn: Turn, answering: LiveFunction | Found) -> None:
         """Count one call of what answers. Raises RateLimited."""
-        if isinstance(answering, Pipe):
-            turn.quota = self._rates.of_function(answering.function, turn.caller, turn.quota)
+        if isinstance(answering, LiveFunction):
+            turn.quota = self._rates.of_function(answering, turn.caller, turn.quota)
 
-    async def _source(self, turn: Turn, answering: Pipe | Found, describe: Describe) -> Source:
+    async def _source(self, turn: Turn, answering: LiveFunction | Found, describe: Describe) -> Source:
         """The completion by what answers."""
         request = turn.request
         if isinstance(answering, Found):
             return PassedThrough(answering, request, describe)
-        function = answering.function
         body = requests.for_pipe(request)
-        invocation = await self._calls.invocation(turn, function, "pipe", body, stream=request.stream)
-        context = self._calls.call(function, invocation)
+        invocation = await self._calls.invocation(turn, answering, "pipe", body, stream=request.stream)
+        context = self._calls.call(answering, invocation)
         render = Renderer(request.model, events=turn.events)
-        return Completion(self._calls.plan(function), context, request, render, describe)
+        return Completion(self._calls.plan(answering), context, request, render, describe)
+
+    async def close(self) -> None:
+        """Let outlets that are under way end, for a while."""
+        await self._outlets.close()
 
     def keep(self, world: World) -> None:
         """Forget what belongs to functions that are not in `world`, the newest."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
@@ -15,6 +14,7 @@ import structlog
 from fnsync.chat import assembly, sse
 from fnsync.chat.answers import EVENT_STREAM, JSON, Plain, Streamed, is_media
 from fnsync.chat.filters import Chain
+from fnsync.chat.outlets import Outlets
 from fnsync.chat.render import Renderer, is_completion, stream_error
 from fnsync.chat.stages import Stages
 from fnsync.chat.turns import Calls, Plan, Turn
@@ -56,6 +56,7 @@ class Filtered:
         calls: Calls,
         chain: Chain,
         stages: Stages,
+        outlets: Outlets,
         turn: Turn,
         plan: Plan | None,
         source: Callable[[], Awaitable[Source]],
@@ -66,6 +67,7 @@ class Filtered:
         self._calls = calls
         self._chain = chain
         self._stages = stages
+        self._outlets = outlets
         self._turn = turn
         #: As the client sent it.
         self._asked = turn.request
@@ -168,15 +170,11 @@ class Filtered:
                 raise self._stages.fault(function, f"it is required, and its `{stage}` cannot look at {what}")
 
     async def _content_after(self, said: dict[str, Any]) -> str | None:
-        """What the outlets make the answer say; they run to their end, be the client still there or not."""
-        return assembly.content_of(await asyncio.shield(self._spawn_outlets(said)))
+        """What the outlets make the answer say."""
+        return assembly.content_of(await self._outlets.run(self._stages, self._chain, self._chat(said)))
 
-    def _spawn_outlets(self, said: dict[str, Any]) -> asyncio.Task[dict[str, Any]]:
-        chat = assembly.chat_of(self._asked.model, self._turn.request, said)
-        task = asyncio.create_task(self._stages.after(chat))
-        _under_way.add(task)
-        task.add_done_callback(_on_outlets_ended)
-        return task
+    def _chat(self, said: dict[str, Any]) -> dict[str, Any]:
+        return assembly.chat_of(self._asked.model, self._turn.request, said)
 
     # ---- a stream ----
 
@@ -210,7 +208,7 @@ class Filtered:
         finally:
             if collected is not None and collected.is_complete:
                 # The client left with the last chunk; the outlets see the answer all the same.
-                self._spawn_outlets(collected.message())
+                self._outlets.start(self._stages, self._chain, self._chat(collected.message()))
 
     async def _through(
         self, events: list[sse.Event], collected: assembly.Assembly | None
@@ -254,16 +252,6 @@ class Filtered:
     def _broken(self, exc: FnsyncError) -> bytes:
         log.info("stream_broke", model=self._asked.model, error=exc.code)
         return stream_error(self._describe(exc))
-
-
-#: Outlets that run on, be their clients still there or not.
-_under_way: set[asyncio.Task[dict[str, Any]]] = set()
-
-
-def _on_outlets_ended(task: asyncio.Task[dict[str, Any]]) -> None:
-    _under_way.discard(task)
-    if not task.cancelled() and (exc := task.exception()) is not None:
-        log.info("outlets_failed", error=str(exc))
 
 
 def _decoded(body: bytes) -> Any:
