@@ -129,6 +129,8 @@ def test_times_and_owner_are_those_of_the_export_also_when_git_is_asked_anew(
     (server.data / "index.sqlite3").unlink()
     again = start_server(project)
     with again.client() as client:
+        # Ready means that functions answer; their rows are written behind that.
+        wait_for("the index", lambda: client.get("/api/v1/functions/id/f39").status_code == 200)
         wait_for("git's answers", lambda: exported(client, *(one["id"] for one in sent)) == rows)
 
     told = [(row["created_at"], row["updated_at"], row["user_id"]) for row in rows]
