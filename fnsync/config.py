@@ -9,20 +9,34 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_core.core_schema import ValidationInfo
 
+from fnsync.configgit import NotificationConfig, RepositoryConfig, SourceConfig, SyncConfig, WebhookConfig
+from fnsync.configvalues import (
+    Bytes,
+    Email,
+    HttpUrl,
+    Interval,
+    Many,
+    ModelPrefix,
+    Name,
+    ProjectPath,
+    RateLimit,
+    Seconds,
+    SecretReference,
+    Section,
+    Text,
+    distinct_names,
+)
 from fnsync.errors import ConfigError
 from fnsync.marks import Loc, Marked, MarkError
 from fnsync.marks import read as read_marked
 from fnsync.model import Ceiling, Limits, Rate
-from fnsync.units import parse_duration, parse_rate, parse_size
 
 FILE_NAME = "fnsync.yaml"
 #: Names the configuration file, where `-C` (`--config`) does not.
@@ -34,124 +48,7 @@ NESTING = "__"
 OTHER_VARIABLES = frozenset({FILE_VARIABLE, "FNSYNC_ADMIN_TOKEN", "FNSYNC_SECRET_KEY", "FNSYNC_TOKEN"})
 
 
-# ---- what a value may be ---------------------------------------------------------------------------------
-
-
-def _checked(parse: Callable[[object], Any]) -> BeforeValidator:
-    """Use `parse`, whose ValueError says what is allowed, in place of pydantic's own reading."""
-    return BeforeValidator(parse)
-
-
-def _positive(seconds: float) -> float:
-    if seconds <= 0:
-        raise ValueError("must be longer than 0")
-    return seconds
-
-
-def _project_path(value: object, info: ValidationInfo) -> Path:
-    """Resolve against the folder of the configuration file."""
-    if not isinstance(value, str | Path) or not str(value):
-        raise ValueError("must be a path")
-    root: Path = (info.context or {}).get("root") or Path.cwd()
-    return root / Path(value).expanduser()
-
-
-def _rate_or_unlimited(value: object) -> Rate | None:
-    if value is None or value == "unlimited":
-        return None
-    try:
-        return parse_rate(value)
-    except ValueError as exc:
-        raise ValueError(f"{exc}, or unlimited") from None
-
-
-def _email(value: object) -> str:
-    if not isinstance(value, str) or "@" not in value:
-        raise ValueError("must be an e-mail address")
-    return value.strip().lower()
-
-
-def _optional_interval(value: object) -> float | None:
-    return None if value is None else _positive(parse_duration(value))
-
-
-def _http_url(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
-        raise ValueError("must be a URL that begins with http:// or https://")
-    return _without_password(value)
-
-
-def _git_url(value: object) -> str:
-    if not isinstance(value, str) or not value.strip() or value.startswith("-"):
-        raise ValueError("must be a git URL or the path of a repository")
-    return _without_password(value)
-
-
-def _without_password(url: str) -> str:
-    if "://" in url and urlsplit(url).password:
-        raise ValueError("must not hold a password; give it as a reference to an environment variable")
-    return url
-
-
-def _secret_reference(value: object) -> object:
-    """Refuse a secret in clear without repeating it."""
-    named = isinstance(value, Mapping) and set(value) == {"env"} and isinstance(value["env"], str) and value["env"]
-    if not named and not isinstance(value, Secret):
-        raise ValueError("must name an environment variable, as in {env: NAME}; secrets do not belong into the file")
-    return value
-
-
-Seconds = Annotated[float, _checked(parse_duration)]
-Interval = Annotated[float, _checked(parse_duration), AfterValidator(_positive)]
-OptionalInterval = Annotated[float | None, BeforeValidator(_optional_interval)]
-Bytes = Annotated[int, _checked(parse_size), Field(gt=0)]
-Email = Annotated[str, BeforeValidator(_email)]
-RateLimit = Annotated[Rate | None, BeforeValidator(_rate_or_unlimited)]
-ProjectPath = Annotated[Path, BeforeValidator(_project_path)]
-HttpUrl = Annotated[str, BeforeValidator(_http_url)]
-GitUrl = Annotated[str, BeforeValidator(_git_url)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
-Prefix = Annotated[str, Field(pattern=r"^([a-z_][a-z0-9_]*)?$")]
-ModelPrefix = Annotated[str, Field(pattern=r"^[\w.:/@-]*$")]
-Text = Annotated[str, Field(min_length=1)]
-
-T = TypeVar("T")
-#: YAML has lists only; a frozen value wants tuples.
-Many = Annotated[tuple[T, ...], Field(strict=False)]
-
-
-def _distinct_names(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    names = [item.name for item in items]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"two entries have the name {twice[0]}")
-    return items
-
-
 # ---- the sections ----------------------------------------------------------------------------------------
-
-
-class Section(BaseModel):
-    """A mapping of the file: all keys known, none changed later."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
-
-
-class Secret(Section):
-    """A secret by reference: the name of the environment variable that holds it."""
-
-    env: Text
-
-    def value(self, environ: Mapping[str, str]) -> str:
-        """Return the secret. Raises ConfigError when the variable is not set."""
-        if not environ.get(self.env):
-            raise ConfigError(
-                f"the environment variable {self.env} is not set", hint="set it, or take the reference out"
-            )
-        return environ[self.env]
-
-
-SecretReference = Annotated[Secret, BeforeValidator(_secret_reference)]
 
 
 class ServerConfig(Section):
@@ -197,51 +94,6 @@ class RuntimeConfig(Section):
 
     #: Most workers without calls that are kept, all functions together.
     idle_workers: Annotated[int, Field(ge=0, le=100_000)] = 32
-
-
-class RepositoryConfig(Section):
-    """The repository that the functions folder lies in."""
-
-    remote: Text = "origin"
-    #: None: the branch that is checked out.
-    branch: Text | None = None
-    #: How often the branch is pulled; None: never.
-    pull: OptionalInterval = None
-    #: Whether edits over the API are pushed.
-    push: bool = False
-    #: Where edits over the API go: a commit, a branch for review, or nowhere.
-    write: Literal["commit", "branch", "deny"] = "commit"
-
-
-class SourceAuth(Section):
-    """How a source is fetched."""
-
-    token: SecretReference | None = None
-
-
-class SourceVerify(Section):
-    """What a source's commits must prove."""
-
-    #: Public keys; a commit must be signed by one of them.
-    ssh: Many[ProjectPath] = ()
-
-
-class SourceConfig(Section):
-    """A git repository that is mirrored beside the local functions."""
-
-    name: Name
-    url: GitUrl
-    #: Branch, tag or commit; None: the remote's default branch.
-    ref: Text | None = None
-    #: Folder in the repository that holds the functions.
-    path: Text = "."
-    #: Goes before the id of each function.
-    prefix: Prefix = ""
-    interval: Interval = 60.0
-    #: Whether functions that left the repository are removed here.
-    prune: bool = True
-    auth: SourceAuth = SourceAuth()
-    verify: SourceVerify = SourceVerify()
 
 
 class AccessConfig(Section):
@@ -292,6 +144,8 @@ class AuthConfig(Section):
     user_functions: bool = False
     #: Whether a chat server with a service token may say in headers which of its users calls.
     forwarded_user_headers: bool = True
+    #: Roles that may call functions as of any ref (`id@ref`), besides admins.
+    preview: Many[Literal["admin", "user"]] = ()
     #: None: no signed tokens of a chat server are accepted.
     jwt: JwtConfig | None = None
 
@@ -346,8 +200,11 @@ class Config(Section):
     watch: WatchConfig = WatchConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     repository: RepositoryConfig = RepositoryConfig()
-    sources: Annotated[Many[SourceConfig], AfterValidator(_distinct_names)] = ()
-    upstreams: Annotated[Many[UpstreamConfig], AfterValidator(_distinct_names)] = ()
+    sources: Annotated[Many[SourceConfig], AfterValidator(distinct_names)] = ()
+    sync: SyncConfig = SyncConfig()
+    webhooks: Annotated[Many[WebhookConfig], AfterValidator(distinct_names)] = ()
+    notifications: Annotated[Many[NotificationConfig], AfterValidator(distinct_names)] = ()
+    upstreams: Annotated[Many[UpstreamConfig], AfterValidator(distinct_names)] = ()
     auth: AuthConfig = AuthConfig()
     rate_limits: RateLimits = RateLimits()
     policy: Policy = Policy()

@@ -11,7 +11,9 @@ import typer
 
 from fnsync.cli import exits
 from fnsync.cli.main import app
-from fnsync.config import Config, Secret, Section, _is_list, _section_in
+from fnsync.config import Config, _is_list, _section_in
+from fnsync.configgit import Windows
+from fnsync.configvalues import Secret, Section
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,7 +50,7 @@ def test_every_exit_code_is_documented() -> None:
 def configuration_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         inner = _section_in(field.annotation)
-        if inner is None or inner is Secret:
+        if inner is None or inner in (Secret, Windows):
             yield prefix + name
         else:
             yield from configuration_keys(

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fnsync.api.forwarded import ROLE_CHARACTERS, user_named
-from fnsync.config import JwtConfig, Secret
+from fnsync.config import JwtConfig
+from fnsync.configvalues import Secret
 from fnsync.errors import ConfigError, Invalid, Unauthorized
 from fnsync.model import Ceiling, User, lesser
 from fnsync.store.users import EMAIL_CHARACTERS, ID_CHARACTERS, NAME_CHARACTERS, one_line
