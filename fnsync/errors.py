@@ -17,7 +17,8 @@
     │   ├── Uncommitted                the edit would overwrite changes that are in no commit
     │   ├── RepositoryBlocked          a merge, a rebase or the like waits for its end
     │   ├── WriteDenied                functions are changed through git alone
-    │   └── PullRefused                the working tree cannot go on to what the remote has
+    │   ├── PullRefused                the working tree cannot go on to what the remote has
+    │   └── SourceRefused              a source's commit is too large, or would leave its folder
     ├── BodyTooLarge             413
     ├── RateLimited              429   with Retry-After
     ├── FunctionError            500   a function's own fault
@@ -164,6 +165,10 @@ class WriteDenied(Conflict):
 
 class PullRefused(Conflict):
     code = "pull_refused"
+
+
+class SourceRefused(Conflict):
+    code = "source_refused"
 
 
 class BodyTooLarge(FnsyncError):

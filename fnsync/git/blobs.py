@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +11,22 @@ from fnsync.errors import LostObject
 from fnsync.git import command
 
 PIECE_BYTES = 1 << 20
+
+
+def sizes(root: Path, ids: Collection[str]) -> dict[str, int]:
+    """How many bytes contents have; none is read. Raises LostObject, RepositoryError."""
+    asked = "".join(f"{id}\n" for id in ids).encode()
+    _, output = command.run(root, "cat-file", "--batch-check=%(objectsize)", "--buffer", stdin=asked)
+    found = dict(zip(ids, output.decode(errors="replace").splitlines(), strict=True))
+    for id, size in found.items():
+        if not size.isdecimal():
+            raise lost(root, id, size.removeprefix(id).strip())
+    return {id: int(size) for id, size in found.items()}
+
+
+def lost(root: Path, id: str, what: str) -> LostObject:
+    """The error for an object that is not there."""
+    return LostObject(f"{root} has lost the object {id} ({what})", hint=f"see what `git -C '{root}' fsck` says")
 
 
 class Blobs:
@@ -22,26 +39,39 @@ class Blobs:
 
     def read(self, id: str, most: int) -> bytes | None:
         """The content of a blob; None if it has more than `most` bytes. Raises LostObject, RepositoryError."""
-        if self._git is None:
-            self._git = self._stack.enter_context(command.conversation(self._root, "cat-file", "--batch"))
-        answer = self._git.ask(id.encode())
-        kind, _, size = answer.removeprefix(id.encode()).strip().partition(b" ")
-        if not size:
-            raise LostObject(
-                f"{self._root} has lost the object {id} ({kind.decode(errors='replace')})",
-                hint=f"see what `git -C '{self._root}' fsck` says",
-            )
-        content = self._content(int(size), most)
-        self._git.read(1)
+        git = self._started()
+        size = self._ask(git, id)
+        content = git.read(size) if size <= most else None
+        for _ in self._rest(git, 0 if content is not None else size):
+            pass
         return content
 
-    def _content(self, size: int, most: int) -> bytes | None:
-        assert self._git is not None
-        if size <= most:
-            return self._git.read(size)
+    def pieces(self, id: str) -> Iterator[bytes]:
+        """The content of a blob, piece by piece; all are to be taken. Raises LostObject, RepositoryError."""
+        git = self._started()
+        yield from self._rest(git, self._ask(git, id))
+
+    def _started(self) -> command.Conversation:
+        if self._git is None:
+            self._git = self._stack.enter_context(command.conversation(self._root, "cat-file", "--batch"))
+        return self._git
+
+    def _ask(self, git: command.Conversation, id: str) -> int:
+        """How many bytes follow."""
+        answer = git.ask(id.encode())
+        kind, _, size = answer.removeprefix(id.encode()).strip().partition(b" ")
+        if not size:
+            raise lost(self._root, id, kind.decode(errors="replace"))
+        return int(size)
+
+    @staticmethod
+    def _rest(git: command.Conversation, size: int) -> Iterator[bytes]:
+        """What is still to come of a content, and the end of line behind it."""
         while size > 0:
-            size -= len(self._git.read(min(size, PIECE_BYTES)))
-        return None
+            piece = git.read(min(size, PIECE_BYTES))
+            size -= len(piece)
+            yield piece
+        git.read(1)
 
     def __enter__(self) -> Blobs:
         return self
