@@ -9,7 +9,8 @@
     ├── Unauthorized             401   missing, unknown or insufficient credentials
     ├── NotFound                 404
     │   ├── UnknownModel
-    │   └── UnknownFunction
+    │   ├── UnknownFunction
+    │   └── UnknownRef                 no branch, tag or commit of that name
     ├── TimeLimit                408   a function's time limit
     ├── Conflict                 409
     │   ├── StaleEdit                  the edit was based on another version than the newest
@@ -133,6 +134,10 @@ class UnknownModel(NotFound):
 
 class UnknownFunction(NotFound):
     code = "function_not_found"
+
+
+class UnknownRef(NotFound):
+    code = "ref_not_found"
 
 
 class TimeLimit(FnsyncError):

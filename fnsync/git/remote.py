@@ -60,29 +60,40 @@ def address(worktree: WorkTree, remote: str) -> str | None:
     return lines[0].strip() if done.code == 0 and lines else None
 
 
+class NoSuchRef(FetchFailed):
+    """The remote answers, and does not have what was asked for."""
+
+
 def fetch(worktree: WorkTree, remote: str, branch: str, on_start: OnStart | None = None) -> CommitId:
     """Fetch a branch; returns its commit. `on_start` gets the process. Raises FetchFailed, PullRefused,
     NotWritable.
 
     The working tree and its branches stay as they are. Needs no lock.
     """
+    return fetch_ref(worktree, remote, f"refs/heads/{branch}", tracking(remote, branch), FETCH_S, on_start)
+
+
+def fetch_ref(
+    worktree: WorkTree, remote: str, ref: str, target: str, limit_s: float, on_start: OnStart | None = None
+) -> CommitId:
+    """As `fetch`, any ref of the remote (a full name) into one of ours. Raises also NoSuchRef."""
     url = address(worktree, remote)
     if url is None:
         raise PullRefused(
             f"there is no remote {remote} in {worktree.root}",
             hint=f"git remote add {remote} URL; or name another one in repository.remote",
         )
-    ref = tracking(remote, branch)
-    line = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", remote, f"+refs/heads/{branch}:{ref}")
+    line = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", remote, f"+{ref}:{target}")
     try:
-        done = command.attempt(worktree.root, *line, variables=_SILENT, limit_s=FETCH_S, on_start=on_start)
+        done = command.attempt(worktree.root, *line, variables=_SILENT, limit_s=limit_s, on_start=on_start)
     except command.TookTooLong as exc:
         raise FetchFailed(
-            f"{remote} did not deliver {branch} within {FETCH_S:g} s", hint="see whether it can be reached from here"
+            f"{remote} did not deliver {_short(ref)} within {limit_s:g} s",
+            hint="see whether it can be reached from here",
         ) from exc
     if done.code:
-        raise _failure(worktree, remote, branch, url, done)
-    _, found = command.run(worktree.root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        raise _failure(worktree, remote, ref, url, done)
+    _, found = command.run(worktree.root, "rev-parse", "--verify", "--quiet", f"{target}^{{commit}}")
     return CommitId(found.decode().strip())
 
 
@@ -120,15 +131,20 @@ def _secrets(url: str | None) -> set[str]:
     return {text for one in named for text in (one, unquote(one)) if text}
 
 
-def _failure(worktree: WorkTree, remote: str, branch: str, url: str, done: command.Done) -> FnsyncError:
+def _short(ref: str) -> str:
+    return ref.removeprefix("refs/heads/")
+
+
+def _failure(worktree: WorkTree, remote: str, ref: str, url: str, done: command.Done) -> FnsyncError:
     said = redacted(done.said, url) or f"git ended with exit code {done.code}"
-    shown = redacted(url, url)
+    shown, name = redacted(url, url), _short(ref)
     if "couldn't find remote ref" in said:
-        return FetchFailed(f"{shown} has no branch {branch}", hint="push it there, or see repository.branch")
+        what = "branch " if name != ref else ""
+        return NoSuchRef(f"{shown} has no {what}{name}", hint="push it there, or see repository.branch")
     foreseen = command.failure(worktree.root, ("fetch",), command.Done(done.code, b"", said))
     if isinstance(foreseen, NotWritable):
         return foreseen
     return FetchFailed(
-        f"{branch} cannot be fetched from {shown}: {said}",
+        f"{name} cannot be fetched from {shown}: {said}",
         hint=f"see what `git -C '{worktree.root}' fetch {remote}` says, as the server's user",
     )

@@ -83,6 +83,23 @@ class WorkTree:
                 return None if code else CommitId(found.decode().strip())
         raise RepositoryError(f"HEAD of {self.root} leads nowhere", hint=f"see what `git -C '{self.root}' fsck` says")
 
+    @property
+    def has_ref_files(self) -> bool:
+        """Whether the repository keeps its refs in files that `ref` reads."""
+        return _read_ref(self.git_folder, "HEAD") != f"ref: {_NO_FILES}"
+
+    def ref(self, name: str) -> str | None:
+        """The object that a ref names, by its full name or `HEAD`, from git's files; None: there is no such ref."""
+        git = self.git_folder
+        for _ in range(MAX_REF_DEPTH):
+            target = _read_ref(git, name)
+            if target is None or _HASH.fullmatch(target):
+                return target
+            name = target.removeprefix("ref:").strip()
+            if not name.startswith("refs/"):
+                return None
+        return None
+
     def branch(self) -> str | None:
         """The branch that is checked out; None: HEAD is detached."""
         target = _read_ref(self.git_folder, "HEAD")
