@@ -50,10 +50,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from fnsync.model import Manifest, Misfit, Problem, Quota
+
+#: `refused`: the remote wants other credentials; `corrupt`: what came cannot be used.
+FetchReason = Literal["unreachable", "refused", "unknown_ref", "timeout", "corrupt"]
 
 
 class FnsyncError(Exception):
@@ -289,6 +292,11 @@ class UpstreamTimeout(FnsyncError):
 
 class FetchFailed(FnsyncError):
     code, status, type = "fetch_failed", 502, "upstream_error"
+
+    def __init__(self, message: str, *, reason: FetchReason = "unreachable", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        #: What kind of failure it is; stable.
+        self.reason = reason
 
 
 class ConfigError(FnsyncError):
