@@ -129,6 +129,32 @@ def attempt(
         return Done(process.returncode, output.read(), said.read().decode(errors="replace").strip())
 
 
+def begin(
+    folder: Path,
+    *arguments: str,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    variables: Mapping[str, str] | None = None,
+    keep: tuple[int, ...] = (),
+) -> subprocess.Popen[bytes]:
+    """Start git in a session of its own; what it says comes through a pipe. Raises RepositoryError.
+
+    The caller ends it, and reads meanwhile. `keep` are descriptors that it and all that it starts get.
+    """
+    try:
+        return subprocess.Popen(
+            _line(folder, arguments, _OPTIONS),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=_environment() | dict(variables or {}),
+            start_new_session=True,
+            pass_fds=keep,
+        )
+    except OSError as exc:
+        raise _not_started(folder, exc) from exc
+
+
 def fields(folder: Path, *arguments: str) -> Iterator[bytes]:
     """Run git and yield what stands between the NULs of its output, as it comes. Raises RepositoryError."""
     with _Running(folder, arguments, subprocess.DEVNULL) as git:

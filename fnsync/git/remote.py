@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from fnsync.errors import FetchFailed, FnsyncError, NotWritable, PullRefused
@@ -22,7 +23,7 @@ FETCH_S = 120.0
 #: How many commits are told of one by one.
 TOLD = 100
 #: Nobody is there to answer a window that asks for a passphrase.
-_SILENT = {"SSH_ASKPASS_REQUIRE": "never", "SSH_ASKPASS": "", "GCM_INTERACTIVE": "never"}
+SILENT = {"SSH_ASKPASS_REQUIRE": "never", "SSH_ASKPASS": "", "GCM_INTERACTIVE": "never"}
 _USER = re.compile(r"(\w+://)[^/\s]*@")
 _QUERY = re.compile(r"(\w+://[^\s?'\"]*)\?[^\s'\"]*")
 
@@ -85,7 +86,7 @@ def fetch_ref(
         )
     line = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", remote, f"+{ref}:{target}")
     try:
-        done = command.attempt(worktree.root, *line, variables=_SILENT, limit_s=limit_s, on_start=on_start)
+        done = command.attempt(worktree.root, *line, variables=SILENT, limit_s=limit_s, on_start=on_start)
     except command.TookTooLong as exc:
         raise FetchFailed(
             f"{remote} did not deliver {_short(ref)} within {limit_s:g} s",
@@ -106,11 +107,24 @@ def distance(worktree: WorkTree, tracked: str) -> Distance:
 
 def between(worktree: WorkTree, base: CommitId, target: CommitId) -> tuple[Commit, ...]:
     """The newest commits that `target` has and `base` has not, newest first. Raises RepositoryError."""
-    form = "--format=%H%x1f%an%x1f%ct%x1f%s"
-    line = ("log", "-z", "--no-show-signature", f"--max-count={TOLD}", form, f"{base}..{target}", "--")
-    _, found = command.run(worktree.root, *line)
+    return log(worktree.root, f"--max-count={TOLD}", f"{base}..{target}")
+
+
+def log(repository: Path, *which: str) -> tuple[Commit, ...]:
+    """Commits as they are told, newest first. Raises RepositoryError."""
+    # The numbers first: a name may hold what separates.
+    line = ("log", "-z", "--no-show-signature", "--format=%H%x1f%ct%x1f%an%x1f%s", *which, "--")
+    _, found = command.run(repository, *line)
     entries = (entry.decode(errors="replace").split("\x1f", 3) for entry in found.split(b"\0") if entry)
-    return tuple(Commit(CommitId(commit), author, int(at), subject) for commit, author, at, subject in entries)
+    return tuple(
+        Commit(CommitId(commit), _plain(author), int(at) if at.isdecimal() else 0, _plain(subject))
+        for commit, at, author, subject in entries
+    )
+
+
+def _plain(text: str) -> str:
+    """A text without what terminals obey."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def redacted(text: str, url: str | None = None) -> str:
