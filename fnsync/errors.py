@@ -19,7 +19,8 @@
     │   ├── RepositoryBlocked          a merge, a rebase or the like waits for its end
     │   ├── WriteDenied                functions are changed through git alone
     │   ├── PullRefused                the working tree cannot go on to what the remote has
-    │   └── SourceRefused              a source's commit is too large, or would leave its folder
+    │   ├── SourceRefused              a source's commit is too large, or would leave its folder
+    │   └── VerificationFailed         a commit without a signature by one of the keys
     ├── BodyTooLarge             413
     ├── RateLimited              429   with Retry-After
     ├── FunctionError            500   a function's own fault
@@ -38,6 +39,7 @@
     ├── UpstreamFailed           502   a provider of models cannot be reached, or answers nonsense
     ├── UpstreamTimeout          504   it takes too long
     ├── FetchFailed              502   a git remote cannot be reached, or refuses
+    │   └── AccessRefused              it does not take our credentials, or we do not trust it
     ├── ConfigError                    fnsync.yaml or FNSYNC_*; stops the start
     ├── SourceError                    a file that cannot be read or understood; carries the problem
     ├── RepositoryError          503   git failed; with Retry-After
@@ -179,6 +181,10 @@ class SourceRefused(Conflict):
     code = "source_refused"
 
 
+class VerificationFailed(Conflict):
+    code = "verification_failed"
+
+
 class BodyTooLarge(FnsyncError):
     code, status, type = "body_too_large", 413, "invalid_request_error"
 
@@ -297,6 +303,10 @@ class FetchFailed(FnsyncError):
         super().__init__(message, hint=hint)
         #: What kind of failure it is; stable.
         self.reason = reason
+
+
+class AccessRefused(FetchFailed):
+    code = "access_refused"
 
 
 class ConfigError(FnsyncError):
