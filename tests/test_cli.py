@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fnsync.cli import checks, exits
+from fnsync.cli import checks, exits, sourcechecks
 from fnsync.cli.client import Address, error_message, find_server, find_token
 from fnsync.cli.exits import NoServer
 from fnsync.cli.invoke import frames
@@ -511,6 +511,55 @@ def test_doctor_sees_missing_folders_and_damaged_databases(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     assert checks.data_folder(at(tmp_path, data="file")).state == "missing"
     assert checks.port(at(tmp_path, server={"host": "no.such.host.invalid"})).state == "missing"
+
+
+def test_doctor_tells_what_each_source_lacks_without_its_secrets(tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    (tmp_path / "open").write_text("the-token\n")
+    (tmp_path / "open").chmod(0o644)
+    (tmp_path / "bad").write_text("no key\n")
+    url, ssh = "https://git.example.org/a.git", "git@git.example.org:a.git"
+    entries = [
+        {"name": "good", "url": url, "auth": {"token": {"env": "THERE"}}, "verify": {"ssh": ["key.pub"]}},
+        {"name": "ssh", "url": ssh, "auth": {"ssh_key": {"file": "key"}, "known_hosts": "key.pub"}},
+        {"name": "unset", "url": url, "auth": {"token": {"env": "ABSENT"}}},
+        {"name": "open", "url": url, "auth": {"token": {"file": "open"}}},
+        {"name": "unfit", "url": "http://git.example.org/a", "auth": {"token": {"env": "THERE"}}},
+        {"name": "public", "url": ssh, "auth": {"ssh_key": {"file": "key.pub"}, "known_hosts": "absent"}},
+        {"name": "keys", "url": url, "verify": {"ssh": ["bad"], "gpg": ["absent"]}},
+        {"name": "app", "url": url, "auth": {"github_app": {"id": 1, "installation": 2, "key": {"file": "absent"}}}},
+    ]
+    findings = sourcechecks.sources(at(tmp_path, sources=entries), {"THERE": "the-token"})
+    told = [(one.name.removeprefix("source "), one.state, one.detail) for one in findings]
+    assert told[0] == ("good", "ok", f"{url}, with token, signatures are checked")
+    assert told[1] == ("ssh", "ok", f"{ssh}, with ssh_key")
+    assert told[2] == ("unset", "warning", "auth.token: the environment variable ABSENT is not set")
+    assert told[3] == ("open", "warning", f"auth.token: others can read {tmp_path / 'open'}")
+    assert told[4][:2] == ("unfit", "missing") and "only sent over https" in told[4][2]
+    assert told[5][:2] == ("public", "missing") and "auth.ssh_key: is a public key" in told[5][2]
+    assert told[6][:2] == ("public", "missing") and "auth.known_hosts: the file" in told[6][2]
+    assert told[7][:2] == ("keys", "missing") and "bad:1: holds no public key" in told[7][2]
+    assert told[8][:2] == ("keys", "missing") and "verify.gpg: there is no file" in told[8][2]
+    assert told[9][:2] == ("app", "missing") and told[9][2].startswith("auth.github_app.key: the file")
+    assert len(told) == 10
+    assert "the-token" not in str(findings)
+
+
+def test_doctor_tells_which_programs_sources_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ada.asc").touch()
+    entry = {"name": "a", "url": "ssh://git@h/a.git", "lfs": True, "verify": {"gpg": ["ada.asc"]}}
+    config = at(tmp_path, sources=[entry])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = [one.detail for one in sourcechecks.sources(config, {})]
+    assert told == [f"{program} is not on the PATH" for program in ("ssh", "gpg", "git-lfs")]
+
+
+def test_doctor_sees_a_git_that_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\necho git version 2.21.9\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks.git() == checks.Finding("git", "missing", "2.21.9", "install git 2.22 or newer")
 
 
 # ---- how things are shown --------------------------------------------------------------------------------

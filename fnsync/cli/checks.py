@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import sqlite3
@@ -22,6 +23,7 @@ from typing import Literal
 from fnsync.config import Config
 
 OLDEST_PYTHON = (3, 11)
+OLDEST_GIT = (2, 22)
 #: One watch per folder; below this a large repository falls back to polling.
 ENOUGH_WATCHES = 8192
 ENOUGH_INSTANCES = 64
@@ -55,11 +57,13 @@ def python() -> Finding:
 
 
 def git() -> Finding:
-    """git is there."""
-    version = _version("git")
-    if version is None:
+    """git is there, and new enough."""
+    version = (_version("git") or "").removeprefix("git version ")
+    if not version:
         return Finding("git", "missing", "not on the PATH", "install git")
-    return Finding("git", "ok", version.removeprefix("git version "))
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_GIT:
+        return Finding("git", "missing", version, "install git 2.22 or newer")
+    return Finding("git", "ok", version)
 
 
 def uv() -> Finding:

@@ -33,7 +33,7 @@ def examine(file: Path | None) -> list[Finding]:
     """Everything that can be said here. A configuration that is wrong is a finding, too."""
     import os  # start time
 
-    from fnsync.cli import checks
+    from fnsync.cli import checks, sourcechecks
     from fnsync.config import load
     from fnsync.errors import ConfigError
 
@@ -46,7 +46,7 @@ def examine(file: Path | None) -> list[Finding]:
             checks.Finding("configuration", "missing", exc.message, exc.hint or "see docs/configuration.md"),
         ]
     findings.append(checks.Finding("configuration", "ok", f"{file or os.environ.get('FNSYNC_CONFIG') or config.root}"))
-    return findings + [check(config) for check in checks.PROJECT]
+    return [*findings, *(check(config) for check in checks.PROJECT), *sourcechecks.sources(config, os.environ)]
 
 
 def _show(findings: list[Finding]) -> None:

@@ -8,8 +8,6 @@ so it goes nowhere else, not even where that server redirects to.
 from __future__ import annotations
 
 import base64
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from fnsync.git import addresses, sshaccess
 from fnsync.git.addresses import Address
 from fnsync.git.githubapp import GithubTokens
 from fnsync.git.remote import SILENT, redacted
+from fnsync.git.scratch import private_folder
 
 #: A token is the password of a user whom the host does not look at, or wants to be called so.
 _USERS = {"bitbucket.org": "x-token-auth", "github.com": "x-access-token"}
@@ -79,7 +78,7 @@ def access(
         if address.http:
             yield _over_http(auth, address, environ, stack, tokens or GithubTokens(), write, named)
         elif address.scheme == "ssh":
-            folder = Path(stack.enter_context(_private_folder(scratch)))
+            folder = stack.enter_context(private_folder(scratch, "access-"))
             yield _over_ssh(auth, environ, folder, named)
         else:
             yield GitAccess()
@@ -173,13 +172,3 @@ def _named(key: str) -> Iterator[None]:
         yield
     except ConfigError as exc:
         raise ConfigError(f"{key}: {exc.message}", hint=exc.hint) from exc
-
-
-@contextmanager
-def _private_folder(scratch: Path) -> Iterator[str]:
-    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = tempfile.mkdtemp(prefix="access-", dir=scratch)  # for its owner only
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
