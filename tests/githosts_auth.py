@@ -127,7 +127,7 @@ class _GitHandler(BaseHTTPRequestHandler):
     def _serve(self, body: bytes) -> None:
         host, header = self.host, self.headers.get("Authorization")
         host.shown.append(header)
-        if host.redirect_first is not None:
+        if host.redirect_first is not None and not self.path.startswith("/moved"):
             return self._answer(302, {"Location": host.redirect_first + self.path})
         if not host.allows(header):
             return self._answer(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"who are you?")

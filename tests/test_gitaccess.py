@@ -25,6 +25,8 @@ from fnsync.git.access import GitAccess, access, unfit
 from fnsync.git.addresses import parse
 from fnsync.git.githubapp import GithubTokens
 from fnsync.git.refusals import refusal, refused
+from fnsync.git.scratch import clean, private_folder
+from tests.commandlines import command_lines
 from tests.githosts_auth import (
     LOOPBACK,
     Certificates,
@@ -57,6 +59,8 @@ class Hosts:
         self.folder = folder
         self.repository = folder / "served" / "acme.git"
         made = Repository(folder / "work")
+        self.repository.parent.mkdir()
+        (self.repository.parent / "moved").symlink_to(".")
         self.commit = made.commit(0, {"a.py": "A = 1\n"})
         subprocess.run(["git", "clone", "-q", "--bare", made.folder, self.repository], check=True)
         self.certificates: Certificates = certificates(folder / "tls")
@@ -201,18 +205,14 @@ def test_what_else_a_host_refuses_is_told_apart(hosts: Hosts, caller: Caller) ->
 
 
 def test_nothing_shows_in_any_command_line_while_git_runs(hosts: Hosts, caller: Caller) -> None:
-    host, url, seen = hosts.plain, hosts.plain.repository("acme.git"), []
+    host, url, seen = hosts.plain, hosts.plain.repository("acme.git"), list[bytes]()
     host.gate.clear()
     mirror = caller.folder / "mirror"
     subprocess.run(["git", "init", "-q", "--bare", mirror], check=True)
 
     def look() -> None:
         host.waiting.wait(20)
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                seen.append(process.joinpath("cmdline").read_bytes())
-            except OSError:
-                continue
+        seen.extend(command_lines())
         host.gate.set()
 
     watcher = threading.Thread(target=look)
@@ -239,6 +239,12 @@ def test_a_host_that_one_is_sent_on_to_gets_no_credentials(hosts: Hosts, caller:
     assert set(hosts.tls.shown) == {None}
 
 
+def test_a_repository_that_moved_on_its_host_is_followed(hosts: Hosts, caller: Caller) -> None:
+    hosts.plain.redirect_first = f"{hosts.plain.url}/moved"
+    done = caller.ls(token(), hosts.plain.repository("acme.git"), {"TOKEN": TOKEN})
+    assert done.code == 0, done.said
+
+
 def test_secrets_do_not_come_out_of_redaction(hosts: Hosts, caller: Caller) -> None:
     basic = base64.b64encode(b"oauth2:a/b c").decode()
     with access(token(), "https://h/r", {"TOKEN": "a/b c"}, caller.scratch) as given:
@@ -253,6 +259,33 @@ def test_traces_of_git_show_no_credentials(hosts: Hosts, caller: Caller) -> None
         done = caller.git(given, "ls-remote", url, GIT_TRACE="1", GIT_CURL_VERBOSE="1")
     assert done.code == 0
     assert TOKEN not in done.said and basic not in done.said
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("ERROR: Repository not found.\nfatal: Could not read from remote repository.", "there is no such repository"),
+        ("ERROR: The project you were looking for could not be found or you don't", "there is no such repository"),
+        ("ERROR: Permission to acme/functions.git denied to deploy key", "access is forbidden"),
+        ("git@github.com: Permission denied (publickey).", "the login was refused"),
+        ("server certificate verification failed. CAfile: none CRLfile: none", "the host's certificate"),
+        ('Load key "/k": error in libcrypto\ngit@h: Permission denied (publickey).', "ssh cannot use the private key"),
+        ("fatal: unable to access 'https://h/': Could not resolve host: h", "None"),
+        ("ssh: connect to host h port 22: Connection refused", "None"),
+        ("fatal: couldn't find remote ref refs/heads/x", "None"),
+    ],
+)
+def test_what_hosts_say_is_told_apart(said: str, reason: str) -> None:
+    assert str(refusal(said)).startswith(reason)
+
+
+def test_what_a_kill_left_in_scratch_is_removed_and_nothing_else(caller: Caller) -> None:
+    with private_folder(caller.scratch) as folder:
+        kept = caller.scratch / "other"
+        kept.mkdir()
+        (folder / "key").touch()
+        clean(caller.scratch)
+        assert [kept] == list(caller.scratch.iterdir())
 
 
 # ---- what does not fit -----------------------------------------------------------------------------------

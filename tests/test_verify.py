@@ -16,6 +16,7 @@ from fnsync.configgit import SourceVerify
 from fnsync.errors import ConfigError, FnsyncError, LostObject, VerificationFailed
 from fnsync.git import signatures, verify
 from fnsync.model import CommitId
+from tests.commandlines import command_lines
 from tests.repositories import Repository
 
 SSH_END = b"-----END SSH SIGNATURE-----"
@@ -410,12 +411,20 @@ def test_gpg_signatures_count_if_their_key_is_configured_and_good(signer: Signer
     assert "neither SSH nor GPG" in refused(commit(inline))
     fake = inline.replace(b"PGP MESSAGE", b"PGP SIGNATURE")
     assert f"commit {commit(fake)[:12]} has" in refused(commit(fake))
-    held = [held for held in Path("/proc").glob("[0-9]*/cmdline") if str(signer.folder) in held.read_text()]
-    assert held == [], "an agent was left running"
     packets = gpg.run("--detach-sign", "-u", gpg.ada, "-u", gpg.eve, stdin=payload)
     lines = (b"-----BEGIN PGP SIGNATURE-----", b"", base64.encodebytes(packets).strip(), b"-----END PGP SIGNATURE-----")
     assert f"not among them, {gpg.eve[-16:]}" in refused(commit(b"\n".join(lines)))
     assert "does not hold" in refused(commit(b"\n".join(lines)), ada, gpg.export(gpg.eve)), "two signatures are none"
+
+
+@needs_gpg
+def test_no_agent_of_gpg_is_left_running(signer: Signer, gpg: Gpg) -> None:
+    payload = signer.raw(signer.plain)
+    commit = signer.make(with_header(payload, header(gpg.sign(gpg.ada, payload))))
+    with tempfile.TemporaryDirectory(prefix="s") as short:
+        signer.scratch = Path(short)
+        signer.verify(commit, ssh=[], gpg=(gpg.export(gpg.ada),))
+        assert not [line for line in command_lines() if short.encode() in line]
 
 
 @needs_gpg

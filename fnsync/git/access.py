@@ -78,7 +78,7 @@ def access(
         if address.http:
             yield _over_http(auth, address, environ, stack, tokens or GithubTokens(), write, named)
         elif address.scheme == "ssh":
-            folder = stack.enter_context(private_folder(scratch, "access-"))
+            folder = stack.enter_context(private_folder(scratch))
             yield _over_ssh(auth, environ, folder, named)
         else:
             yield GitAccess()

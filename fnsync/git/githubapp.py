@@ -14,6 +14,7 @@ from typing import Any
 
 from fnsync.configgit import GithubApp
 from fnsync.errors import AccessRefused, ConfigError, FetchFailed
+from fnsync.git.remote import redacted
 from fnsync.git.sshaccess import clean_pem
 
 #: How long before its end a token is no longer used, in seconds.
@@ -81,6 +82,10 @@ def _pem(app: GithubApp, environ: Mapping[str, str], named: str) -> str:
         raise ConfigError(f"{named}.key: {exc.message}", hint=exc.hint) from exc
 
 
+def _shown(app: GithubApp) -> str:
+    return redacted(app.api, app.api)
+
+
 def _signed(app: GithubApp, pem: str, named: str) -> str:
     """What shows GitHub that we have the app's key."""
     import jwt  # start time
@@ -116,7 +121,7 @@ def _ask(app: GithubApp, pem: str, write: bool, named: str) -> _Kept:
             status, body = response.status_code, _body(response)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
         raise FetchFailed(
-            f"{named}: {app.api} cannot be reached: {exc or type(exc).__name__}",
+            f"{named}: {_shown(app)} cannot be reached: {redacted(str(exc), app.api) or type(exc).__name__}",
             hint="see github_app.api, and whether it can be reached from here",
         ) from exc
     if status != 201:
@@ -145,13 +150,13 @@ def _kept(app: GithubApp, body: dict[str, Any], asked: float, named: str) -> _Ke
     except ValueError:
         left = 0.0
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
-        raise FetchFailed(f"{named}: {app.api} answered something else than a token", hint="see github_app.api")
+        raise FetchFailed(f"{named}: {_shown(app)} answered something else than a token", hint="see github_app.api")
     return _Kept(token, asked + min(left, LONGEST_S) - MARGIN_S)
 
 
 def _refused(app: GithubApp, status: int, body: dict[str, Any], named: str) -> FetchFailed:
     said = str(body.get("message", ""))[:_SAID_CHARACTERS]
-    told = f"{named}: {app.api} answered {status}{f' ({said})' if said else ''}"
+    told = f"{named}: {_shown(app)} answered {status}{f' ({said})' if said else ''}"
     if status == 401:
         return AccessRefused(
             f"{told}: the key is not one of app {app.id}",

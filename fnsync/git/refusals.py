@@ -28,11 +28,13 @@ _SAID = (
     (re.compile(r"Permission denied \(|Too many authentication failures"), _LOGIN),
     (re.compile(r"could not read (Username|Password) for"), _NO_LOGIN),
     (re.compile(r"Authentication failed for|requested URL returned error: 401"), _LOGIN),
-    (re.compile(r"requested URL returned error: 403"), _FORBIDDEN),
     (
-        re.compile(r"repository '[^']*' not found|ERROR: Repository not found|requested URL returned error: 404"),
-        _NOT_SEEN,
+        re.compile(r"requested URL returned error: 403|ERROR: Permission to \S+ denied|epository access denied"),
+        _FORBIDDEN,
     ),
+    (re.compile(r"repository '[^']*' not found|requested URL returned error: 404"), _NOT_SEEN),
+    # What GitHub, GitLab and Gitea say over ssh.
+    (re.compile(r"ERROR: Repository not found|The project you were looking for|Cannot find repository"), _NOT_SEEN),
     (
         re.compile(r"SSL certificate problem|certificate verification failed|SSL: no alternative certificate"),
         _CERTIFICATE,

@@ -33,7 +33,7 @@ def verify(
     in errors. Keys count as they are now: one that has expired since then, or was revoked, does not count any more.
     Raises VerificationFailed, ConfigError where keys or programs are missing, RepositoryError.
     """
-    with private_folder(scratch, "verify-") as folder:
+    with private_folder(scratch) as folder:
         keys = _Keys(rules, folder, named)
         reasons = []
         for read in _candidates(repository, commit, tag):
