@@ -308,6 +308,10 @@ class FetchFailed(FnsyncError):
 class AccessRefused(FetchFailed):
     code = "access_refused"
 
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = "refused"
+
 
 class ConfigError(FnsyncError):
     code = "config"

@@ -190,6 +190,20 @@ def test_a_wrong_token_is_told_with_its_key_and_without_itself(hosts: Hosts, cal
     assert "wrong-token" not in done.said
 
 
+def test_a_fetch_that_fails_for_a_refusal_is_told_as_one(caller: Caller) -> None:
+    said = "main cannot be fetched: fatal: Authentication failed for 'https://h/a'"
+    with pytest.raises(AccessRefused) as told, access(token(), "https://h/a", {"TOKEN": TOKEN}, caller.scratch):
+        raise FetchFailed(said)
+    assert told.value.message == "https://h/a: the login was refused (auth.token)"
+    assert (told.value.code, told.value.reason) == ("access_refused", "refused")
+    with (
+        pytest.raises(FetchFailed, match="no branch main") as other,
+        access(token(), "https://h/a", {"TOKEN": TOKEN}, caller.scratch),
+    ):
+        raise FetchFailed("https://h/a has no branch main")
+    assert not isinstance(other.value, AccessRefused)
+
+
 def test_what_else_a_host_refuses_is_told_apart(hosts: Hosts, caller: Caller) -> None:
     url = hosts.plain.repository("acme.git")
     assert refusal(caller.ls(auth_of(), url, {}).said) == "a login is asked for, and there is none"
@@ -342,6 +356,11 @@ def test_a_token_is_one_line(caller: Caller, value: str) -> None:
     ):
         pass
     assert value not in str(told.value) and value not in str(told.value.hint)
+
+
+def test_a_user_name_is_one_line() -> None:
+    auth = auth_of(username="a\nhost=h", password={"env": "X"})
+    assert unfit(auth, "https://h/a") == ".username: must be one line of text"
 
 
 def test_a_secret_that_is_not_there_is_told_with_its_key(caller: Caller) -> None:
@@ -546,7 +565,7 @@ def test_a_token_is_asked_for_anew_five_minutes_before_its_end(hosts: Hosts) -> 
 def test_a_token_that_is_refused_is_not_used_again(hosts: Hosts, caller: Caller) -> None:
     tokens, url, environ = GithubTokens(), hosts.plain.repository("acme.git"), {"KEY": hosts.app_pem}
     with pytest.raises(AccessRefused), access(hosts.app_auth(), url, environ, caller.scratch, tokens=tokens):
-        raise AccessRefused("the login was refused")
+        raise FetchFailed(f"it failed: fatal: Authentication failed for '{url}'")
     with access(hosts.app_auth(), url, environ, caller.scratch, tokens=tokens):
         assert len(hosts.github.asked) == 2
 

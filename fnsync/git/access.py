@@ -16,10 +16,11 @@ from urllib.parse import quote
 
 from fnsync.configgit import SourceAuth
 from fnsync.configvalues import Secret
-from fnsync.errors import AccessRefused, ConfigError
+from fnsync.errors import AccessRefused, ConfigError, FetchFailed
 from fnsync.git import addresses, sshaccess
 from fnsync.git.addresses import Address
 from fnsync.git.githubapp import GithubTokens
+from fnsync.git.refusals import refused
 from fnsync.git.remote import SILENT, redacted
 from fnsync.git.scratch import private_folder
 
@@ -68,13 +69,14 @@ def access(
 
     Private keys that have to be in a file of their own are in `scratch` meanwhile, for nobody else to read. `tokens`
     keeps the tokens of GitHub Apps for the next time. `write`: it is to be pushed to. `named`: what `auth` is called in
-    errors. Raises ConfigError, which names the key, and FetchFailed where GitHub gives no token.
+    errors. Raises ConfigError, which names the key, and FetchFailed where GitHub gives no token. A FetchFailed of the
+    block that tells of a refusal goes on as AccessRefused, which names the key that it is about.
     """
     reason = unfit(auth, url)
     if reason is not None:
         raise ConfigError(f"{named}{reason}", hint="see docs/configuration.md, sources")
     address = addresses.parse(url)
-    with ExitStack() as stack:
+    with _refusals(url, auth, named), ExitStack() as stack:
         if address.http:
             yield _over_http(auth, address, environ, stack, tokens or GithubTokens(), write, named)
         elif address.scheme == "ssh":
@@ -95,9 +97,22 @@ def unfit(auth: SourceAuth, url: str) -> str | None:
             return f".{key}: is for https, and the url is not of that kind"
         if key in _FOR_HTTP and not address.private:
             return f".{key}: is only sent over https: with http everybody on the way to {address.host} could read it"
+    if auth.username is not None and not auth.username.isprintable():
+        return ".username: must be one line of text"
     if auth.github_app is not None and not addresses.parse(auth.github_app.api).private:
         return ".github_app.api: must be https: with http everybody on the way could read what is sent there"
     return None
+
+
+@contextmanager
+def _refusals(url: str, auth: SourceAuth, named: str) -> Iterator[None]:
+    try:
+        yield
+    except FetchFailed as exc:
+        found = None if isinstance(exc, AccessRefused) else refused(exc.message, url, auth, named)
+        if found is None:
+            raise
+        raise found from exc
 
 
 def _over_http(
@@ -130,7 +145,7 @@ def _app_token(
     token = tokens.token(auth.github_app, environ, write=write, named=f"{named}.github_app")
     try:
         yield token
-    except AccessRefused:  # it was revoked, perhaps: the next try gets another one
+    except FetchFailed:  # it was revoked, perhaps: the next try gets another one
         tokens.forget(token)
         raise
 
