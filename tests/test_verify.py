@@ -221,6 +221,28 @@ def test_a_repository_with_longer_hashes_is_verified(keys: Keys, tmp_path: Path)
     assert signer.verify(signer.commit()).startswith("ada@example.org ")
 
 
+def test_in_a_mirror_only_the_commit_is_read(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, mirror = signer.commit(), signer.folder / "mirror"
+    signer.repository.git("config", "uploadpack.allowFilter", "true")
+    line = [
+        "git",
+        "clone",
+        "-q",
+        "--bare",
+        "--depth=1",
+        "--filter=tree:0",
+        f"file://{signer.repository.folder}",
+        mirror,
+    ]
+    subprocess.run(line, check=True)
+    signer.repository.folder.rename(signer.folder / "away")
+    config = signer.folder / "gitconfig"
+    config.write_text("[safe]\n\tbareRepository = explicit\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    rules = SourceVerify(ssh=(signer.keys.public("ada"),))
+    assert verify.verify(mirror, commit, None, rules, signer.scratch).startswith("ada@example.org ")
+
+
 # ---- files of keys ---------------------------------------------------------------------------------------
 
 
