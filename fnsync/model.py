@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal, NewType
 
 FunctionId = NewType("FunctionId", str)
@@ -327,6 +328,8 @@ class Unit:
     problem: Problem | None = None
     #: Every file that was read or looked for, for telling changes; None: it was not there.
     stamps: Mapping[str, FileStamp | None] = field(default_factory=dict)
+    #: Where it comes from: the functions folder, or a source by its name.
+    source: str = "local"
 
     @property
     def entry(self) -> str:
@@ -346,6 +349,23 @@ class Unit:
 def display_name(id: FunctionId, frontmatter: Frontmatter, settings: Settings) -> str:
     """The name of the settings, else the frontmatter's title, else the id."""
     return settings.name or str(frontmatter.entries.get("title") or id)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The files of one commit of a source, in a folder that nobody changes."""
+
+    #: The source's name.
+    source: str
+    #: Goes before the id of each of its functions.
+    prefix: str
+    #: What `path` is in the commit.
+    folder: Path
+    commit: CommitId
+    #: The repository that has the commit.
+    repository: Path
+    #: From the repository's root; `.` for that itself.
+    path: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from fnsync.git.traces import Change, Touches, Trace
 from fnsync.model import (
     Frontmatter,
+    FunctionId,
     FunctionRow,
     GoodRevision,
     Kind,
@@ -49,6 +50,15 @@ class Standing:
         if self.live is not None and not self.live.active:
             return Status.INACTIVE
         return Status.READY if self.live is not None else Status.LOADING
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is here at one moment."""
+
+    #: Every claim to an id, of the functions folder and of sources.
+    units: tuple[Unit, ...] = ()
+    standings: Mapping[FunctionId, Standing] = field(default_factory=dict)
 
 
 class Step(Enum):

@@ -19,6 +19,7 @@ from fnsync.indexing import HEAD_NOTE, IndexWriter
 from fnsync.model import FunctionId, FunctionRow, GoodRevision, Limits, LiveFunction, Problem, Revision, Unit, User
 from fnsync.periodic import every
 from fnsync.plan import (
+    Known,
     Standing,
     Step,
     applied,
@@ -246,6 +247,11 @@ class Reconciler:
                 self._registry.publish(self._registry.world.changed({id: after}))
                 self._changes.same({id: after})
                 await self._remember(after)
+
+    async def known(self) -> Known:
+        """What is here now, as the files were last read."""
+        async with self._turn:
+            return Known(tuple(self._catalog.units.values()), dict(self._standings))
 
     def find(self, id: FunctionId) -> Unit | None:
         """The claim to an id that counts, as its files were last read."""
