@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from fnsync.errors import StoreError
-from fnsync.model import CommitId, FunctionId, FunctionRow, Unit
+from fnsync.model import FunctionId, FunctionRow, Unit
 from fnsync.plan import Standing, row_of
-from fnsync.provenance import Provenance
+from fnsync.provenances import Provenances
 from fnsync.source.reading import Reading, read
 from fnsync.store.index import Index
 
 log = structlog.get_logger()
 
-#: The note that tells which commit the columns of git are of.
-HEAD_NOTE = "head"
 #: How long after a failed write the next is tried, in seconds.
 RETRY_S = 2.0
 
@@ -33,6 +31,7 @@ class _Waiting:
     gone_units: set[str] = field(default_factory=set)
     #: Source texts just read, by path; others are in the index already.
     texts: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 class IndexWriter:
@@ -41,18 +40,20 @@ class IndexWriter:
     def __init__(
         self,
         index: Index,
-        root: Path,
+        root_of: Callable[[str], tuple[Path, str]],
         standings: Mapping[FunctionId, Standing],
-        provenance: Provenance,
+        provenances: Provenances,
         active: bool,
     ) -> None:
+        """`root_of` gives the folder that a path is in, and the path from there."""
         self._index = index
-        self._root = root
+        self._root_of = root_of
         self._standings = standings
-        self._provenance = provenance
+        self._provenances = provenances
         self._active = active
-        #: The commit up to which the columns of git are known of all functions, once all that waits is written.
-        self.head: CommitId | None = None
+        #: The commits up to which the columns of git are known of all functions, once all that waits is written; by
+        #: the keys of their notes.
+        self.heads: Mapping[str, str] = {}
         self._waiting = _Waiting()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -69,6 +70,11 @@ class IndexWriter:
             self._waiting.gone_units.add(path)
             self._waiting.units.pop(path, None)
             self._waiting.texts.pop(path, None)
+        self._start()
+
+    def note(self, key: str, value: str) -> None:
+        """A note on what waits already, to be written along with it."""
+        self._waiting.notes[key] = value
         self._start()
 
     def functions(self, ids: Iterable[FunctionId]) -> None:
@@ -92,7 +98,7 @@ class IndexWriter:
             waiting, self._waiting = self._waiting, _Waiting()
             standings = {id: self._standings.get(id) for id in waiting.ids}
             try:
-                await asyncio.to_thread(self._write, waiting, standings, self.head)
+                await asyncio.to_thread(self._write, waiting, standings, dict(self.heads))
             except (StoreError, OSError) as exc:
                 log.error("index_not_written", error=str(exc), functions=len(standings), again_in_s=RETRY_S)
                 self._put_back(waiting)
@@ -107,16 +113,19 @@ class IndexWriter:
         now.units = {path: unit for path, unit in waiting.units.items() if path not in now.gone_units} | now.units
         now.texts = {path: text for path, text in waiting.texts.items() if path not in now.gone_units} | now.texts
         now.gone_units |= waiting.gone_units - now.units.keys()
+        now.notes = waiting.notes | now.notes
         self._start()
 
-    def _write(self, waiting: _Waiting, standings: Mapping[FunctionId, Standing | None], head: CommitId | None) -> None:
+    def _write(
+        self, waiting: _Waiting, standings: Mapping[FunctionId, Standing | None], heads: Mapping[str, str]
+    ) -> None:
         rows = [self._row(standing, waiting.texts) for standing in standings.values() if standing is not None]
         self._index.apply(
             units=waiting.units.values(),
             gone_units=waiting.gone_units,
             rows=rows,
             gone=[id for id, standing in standings.items() if standing is None],
-            notes={HEAD_NOTE: head} if head is not None else None,
+            notes={**waiting.notes, **heads},
         )
 
     def _row(self, standing: Standing, texts: Mapping[str, str]) -> FunctionRow:
@@ -124,10 +133,10 @@ class IndexWriter:
         content = texts.get(unit.path)
         if content is None:
             content = self._known_content(unit)
-        return row_of(standing, content, self._provenance.touch(unit), self._active)
+        return row_of(standing, content, self._provenances.touch(unit), self._active)
 
     def _known_content(self, unit: Unit) -> str:
         row = self._index.row(unit.id)
         if row is not None and (row.path, row.revision) == (unit.path, unit.revision):
             return row.content
-        return read(self._root, unit.path).text
+        return read(*self._root_of(unit.path)).text

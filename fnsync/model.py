@@ -1,7 +1,8 @@
 """The core vocabulary as small typed values; no I/O.
 
 The words are those of the design: function, source file, settings file, revision, snapshot, manifest.
-Paths inside values are POSIX paths relative to the functions folder unless a name says otherwise.
+Paths inside values are POSIX paths relative to the functions folder unless a name says otherwise; those of a source
+(git) are `NAME:PATH`, relative to its tree.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ FunctionId = NewType("FunctionId", str)
 Revision = NewType("Revision", str)
 #: Full hash of a git commit (40 hex digits, or 64).
 CommitId = NewType("CommitId", str)
+
+#: Names the local functions folder, beside the names of sources.
+LOCAL = "local"
 
 
 class Kind(StrEnum):
@@ -328,8 +332,10 @@ class Unit:
     problem: Problem | None = None
     #: Every file that was read or looked for, for telling changes; None: it was not there.
     stamps: Mapping[str, FileStamp | None] = field(default_factory=dict)
-    #: Where it comes from: the functions folder, or a source by its name.
-    source: str = "local"
+    #: Where the files are: `local`, or a source's name.
+    source: str = LOCAL
+    #: What the source puts before the id that the file has by itself.
+    prefix: str = ""
 
     @property
     def entry(self) -> str:
@@ -338,7 +344,12 @@ class Unit:
 
     @property
     def name(self) -> str:
-        return display_name(self.id, self.frontmatter, self.settings)
+        return display_name(self.own_id, self.frontmatter, self.settings)
+
+    @property
+    def own_id(self) -> FunctionId:
+        """The id without the source's prefix."""
+        return FunctionId(self.id[len(self.prefix) :])
 
     @property
     def tag(self) -> str:
@@ -413,6 +424,22 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Touch:
+    """What git knows of a function. Times in seconds since the epoch."""
+
+    #: When its source file was created.
+    created_at: int
+    #: When any of its files was changed last, shared modules and settings too.
+    updated_at: int
+    #: The commit of that change.
+    commit: CommitId
+    #: Who created its source file: the user id in the commit's trailer, else the author's e-mail address.
+    user_id: str
+    #: The commit that made the function what it is: its source, the files beside it, its name and meta.
+    version: CommitId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GoodRevision:
     """The revision of a function that last loaded well; recorded beside the snapshots."""
 
@@ -430,6 +457,10 @@ class GoodRevision:
     settings: Settings = field(default_factory=Settings)
     #: Place in the snapshot -> path to show in tracebacks.
     shown: Mapping[str, str] = field(default_factory=dict)
+    #: Its source (git) does not have it any more, and it stays: what git knew of it.
+    left: Touch | None = None
+    #: As in a unit.
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,22 +487,6 @@ class LiveFunction:
     commit: CommitId | None = None
     #: Place in the snapshot -> path to show in tracebacks.
     shown: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Touch:
-    """What git knows of a function. Times in seconds since the epoch."""
-
-    #: When its source file was created.
-    created_at: int
-    #: When any of its files was changed last, shared modules and settings too.
-    updated_at: int
-    #: The commit of that change.
-    commit: CommitId
-    #: Who created its source file: the user id in the commit's trailer, else the author's e-mail address.
-    user_id: str
-    #: The commit that made the function what it is: its source, the files beside it, its name and meta.
-    version: CommitId | None = None
 
 
 @dataclass(frozen=True, slots=True)

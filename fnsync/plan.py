@@ -9,15 +9,18 @@ from typing import Any
 
 from fnsync.git.traces import Change, Touches, Trace
 from fnsync.model import (
+    LOCAL,
     Frontmatter,
     FunctionId,
     FunctionRow,
     GoodRevision,
+    Inspection,
     Kind,
     Limits,
     LiveFunction,
     Manifest,
     Problem,
+    Revision,
     Status,
     Touch,
     Unit,
@@ -25,8 +28,17 @@ from fnsync.model import (
 )
 from fnsync.source import imports
 
-#: Names the local functions folder in the index, beside the names of sources.
-LOCAL = "local"
+#: The code of the problem of a revision that is not taken.
+QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the configuration says about functions that say nothing themselves."""
+
+    limits: Limits = Limits()
+    active: bool = True
+    denied_imports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +85,27 @@ class Step(Enum):
 
 
 def choose(claims: Sequence[Unit], live_path: str | None) -> Unit:
-    """The claim that counts: the one already live, else the first by path. `claims` are sorted by path."""
+    """The claim that counts: the one already live, else the first."""
     return next((unit for unit in claims if unit.path == live_path), claims[0])
 
 
 def decide(
-    unit: Unit, live: LiveFunction | None, denied: Collection[str], *, lost: bool = False
+    unit: Unit,
+    live: LiveFunction | None,
+    denied: Collection[str],
+    *,
+    lost: bool = False,
+    quarantined: Revision | None = None,
 ) -> tuple[Step, Problem | None]:
-    """The step for a claim, given what serves. `lost`: the snapshot of what serves is gone."""
+    """The step for a claim, given what serves. `lost`: the snapshot of what serves is gone; `quarantined`: the revision
+    of the function that is not taken."""
     problem = unit.problem or denied_import(unit, denied)
     if problem is not None:
         return Step.REFUSE, problem
     if unit.revision is None:
         return Step.REFUSE, Problem("unreadable", "the file could not be read", unit.path)
+    if unit.revision == quarantined:
+        return Step.REFUSE, quarantine_of(unit)
     if live is None or lost or live.revision != unit.revision:
         return Step.LOAD, None
     if live.settings.permissions.env != unit.settings.permissions.env:
@@ -93,6 +113,44 @@ def decide(
     if (live.settings, live.path, live.name) != (unit.settings, unit.path, unit.name):
         return Step.APPLY, None
     return Step.KEEP, None
+
+
+def quarantine_of(unit: Unit) -> Problem:
+    """Why a revision is not taken that a rollback has gone back from."""
+    return Problem(
+        QUARANTINED,
+        f"the revision {(unit.revision or '')[:8]} is quarantined: it is not taken until it changes, or is released",
+        unit.path,
+        hint=f"fnsync rollback --release {unit.id}",
+    )
+
+
+def left_of(good: GoodRevision, source: str) -> Unit:
+    """What stands for a function's files once its source does not have them any more."""
+    message = f"the source {source} does not have it any more; it stays as it was (prune: false)"
+    hint = "have it removed with prune: true, or take it over into the functions folder with fnsync vendor"
+    return _remaining(good, source, Problem("removed_upstream", message, good.path, hint=hint))
+
+
+def missing_of(good: GoodRevision, source: str) -> Unit:
+    """What stands for a function's files while its source's tree is missing from the data folder."""
+    message = f"the files of the source {source} are missing from the data folder; it stays as it was"
+    problem = Problem("tree_missing", message, good.path, hint=f"fnsync sync {source} brings them back")
+    return _remaining(good, source, problem)
+
+
+def _remaining(good: GoodRevision, source: str, problem: Problem) -> Unit:
+    return Unit(
+        id=good.id,
+        path=good.path,
+        revision=good.revision,
+        settings=good.settings,
+        frontmatter=good.frontmatter,
+        inspection=Inspection(kind=good.manifest.kind),
+        problem=problem,
+        source=source,
+        prefix=good.prefix,
+    )
 
 
 def denied_import(unit: Unit, denied: Collection[str]) -> Problem | None:
@@ -124,7 +182,7 @@ def from_good(good: GoodRevision, unit: Unit, limits: Limits, active: bool, touc
     """What serves after a restart: the last good revision, with the settings that worked."""
     return LiveFunction(
         id=good.id,
-        name=display_name(good.id, good.frontmatter, good.settings),
+        name=display_name(unit.own_id, good.frontmatter, good.settings),
         kind=good.manifest.kind,
         revision=good.revision,
         path=unit.path,
@@ -191,8 +249,8 @@ def governed(live: LiveFunction, unit: Unit, limits: Limits, active: bool) -> Li
     )
 
 
-def good_of(live: LiveFunction) -> GoodRevision:
-    """The record that lets `live` serve again after a restart."""
+def good_of(live: LiveFunction, prefix: str = "", left: Touch | None = None) -> GoodRevision:
+    """The record that lets `live` serve again after a restart. `prefix`: of its source; `left`: it has left that."""
     return GoodRevision(
         id=live.id,
         revision=live.revision,
@@ -203,6 +261,8 @@ def good_of(live: LiveFunction) -> GoodRevision:
         frontmatter=live.frontmatter,
         settings=live.settings,
         shown=live.shown,
+        left=left,
+        prefix=prefix,
     )
 
 
@@ -274,7 +334,7 @@ def row_of(standing: Standing, content: str, touch: Touch | None, active: bool) 
         live_revision=live.revision if live is not None else None,
         status=standing.status,
         error=standing.problem,
-        source=LOCAL,
+        source=unit.source,
         commit=touch.commit if touch else None,
         rivals=standing.rivals,
         version=touch.version if touch else None,
@@ -293,7 +353,9 @@ def conflict_of(standing: Standing, path: str) -> Problem:
         "conflict",
         f"{path} and {standing.unit.path} both claim the id {standing.unit.id}; {standing.unit.path} is used",
         path,
-        hint="rename one of the files, or start its name with _",
+        hint="rename one of the files, or give the source another prefix"
+        if standing.unit.source != LOCAL or ":" in path
+        else "rename one of the files, or start its name with _",
     )
 
 

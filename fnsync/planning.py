@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 
 from fnsync.differences import differences, traits
 from fnsync.errors import Draining, FnsyncError, ValvesUnfit
+from fnsync.loading import problem_of
 from fnsync.model import CommitId, FunctionId, LiveFunction, Problem, Revision, Settings, Tree, Unit, reference_of
-from fnsync.plan import Known, Standing, Step, candidate_of, decide
-from fnsync.reconcile import Policy, problem_of
+from fnsync.plan import Known, Policy, Standing, Step, candidate_of, decide
 from fnsync.runtime import valves
 from fnsync.runtime.executor import Executor
 from fnsync.source.catalog import Catalog

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fnsync.git.history import touches
+from fnsync.git.scope import Scope
 from fnsync.git.traces import Made, Touches, carried_on
-from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId, FunctionRow, Touch, Unit
 from fnsync.plan import touch_of
 
@@ -16,7 +16,7 @@ from fnsync.plan import touch_of
 class Provenance:
     """Kept in step with HEAD; until git was asked, what the index remembers, and the commits made since."""
 
-    def __init__(self, worktree: WorkTree | None, root: Path) -> None:
+    def __init__(self, worktree: Scope | None, root: Path) -> None:
         #: The commit that `touch` speaks of; None: none yet.
         self.head: CommitId | None = None
         self._worktree = worktree
@@ -30,6 +30,10 @@ class Provenance:
         self._meanwhile: list[Made] = []
         self._outdated = False
         self._turn = asyncio.Lock()
+
+    def follow(self, scope: Scope) -> None:
+        """Look at another commit, of the same folder in the same repository, from the next refresh on."""
+        self._worktree = scope
 
     def restore(self, rows: Iterable[FunctionRow], head: str | None) -> None:
         """Begin with the index's columns, which were computed at `head`."""

@@ -42,8 +42,10 @@ class Outcome:
 
     def report(self) -> ReloadReport | None:
         """None: nothing happened."""
-        if not (self.loaded or self.failed or self.removed or self.applied):
-            return None
+        return self.summary() if self.loaded or self.failed or self.removed or self.applied else None
+
+    def summary(self) -> ReloadReport:
+        """What has happened so far."""
         return ReloadReport(
             time.time(),
             self.took_ms,

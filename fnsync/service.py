@@ -31,9 +31,10 @@ from fnsync.git.proposals import Target, clean
 from fnsync.git.pull import Puller
 from fnsync.git.worktree import WorkTree
 from fnsync.periodic import every
+from fnsync.plan import Policy
 from fnsync.provenance import Provenance
 from fnsync.pulls import Pulls
-from fnsync.reconcile import HEAD_S, Policy, Reconciler
+from fnsync.reconcile import HEAD_S, Reconciler
 from fnsync.registry import Registry
 from fnsync.reports import ReloadReport
 from fnsync.runtime.environments import Environments, EnvironmentState, RequirementsPolicy

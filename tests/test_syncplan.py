@@ -29,10 +29,9 @@ from fnsync.model import (
     Tree,
     Unit,
 )
-from fnsync.plan import Known, Standing, from_good
+from fnsync.plan import Known, Policy, Standing, from_good
 from fnsync.planning import Draft, Rules, draft, guarded
 from fnsync.plantext import MARKDOWN_CHARS, code, lines, to_markdown, to_text
-from fnsync.reconcile import Policy
 from fnsync.source.catalog import Catalog
 from fnsync.syncplan import FunctionChange, SyncPlan
 from fnsync.treepaths import inner, outer

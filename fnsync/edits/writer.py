@@ -49,8 +49,8 @@ from fnsync.git.lock import writing
 from fnsync.git.proposals import Proposal, Target, propose
 from fnsync.git.trailers import Origin, origin_line
 from fnsync.model import CommitId, FunctionId, FunctionRow, LiveFunction, Problem, Unit, User
-from fnsync.plan import candidate_of, denied_import
-from fnsync.reconcile import Policy, Reconciler
+from fnsync.plan import Policy, candidate_of, denied_import
+from fnsync.reconcile import Reconciler
 from fnsync.runtime.executor import Executor, Trial
 from fnsync.source.snapshots import Snapshots
 from fnsync.store.index import Index

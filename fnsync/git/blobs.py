@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -32,8 +32,10 @@ def lost(root: Path, id: str, what: str) -> LostObject:
 class Blobs:
     """Use as a context manager. git is started with the first read."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, variables: Mapping[str, str] | None = None) -> None:
+        """`variables` are added to git's environment."""
         self._root = root
+        self._variables = variables
         self._stack = ExitStack()
         self._git: command.Conversation | None = None
 
@@ -53,7 +55,8 @@ class Blobs:
 
     def _started(self) -> command.Conversation:
         if self._git is None:
-            self._git = self._stack.enter_context(command.conversation(self._root, "cat-file", "--batch"))
+            talk = command.conversation(self._root, "cat-file", "--batch", variables=self._variables)
+            self._git = self._stack.enter_context(talk)
         return self._git
 
     def _ask(self, git: command.Conversation, id: str) -> int:

@@ -155,9 +155,9 @@ def begin(
         raise _not_started(folder, exc) from exc
 
 
-def fields(folder: Path, *arguments: str) -> Iterator[bytes]:
+def fields(folder: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[bytes]:
     """Run git and yield what stands between the NULs of its output, as it comes. Raises RepositoryError."""
-    with _Running(folder, arguments, subprocess.DEVNULL) as git:
+    with _Running(folder, arguments, subprocess.DEVNULL, variables) as git:
         rest = b""
         while piece := git.output.read1(PIECE_BYTES):
             *whole, rest = (rest + piece).split(b"\0")
@@ -168,9 +168,9 @@ def fields(folder: Path, *arguments: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def conversation(folder: Path, *arguments: str) -> Iterator[Conversation]:
+def conversation(folder: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Conversation]:
     """Run a git that answers what it is asked, as long as the block lasts. Raises RepositoryError."""
-    with _Running(folder, arguments, subprocess.PIPE) as git:
+    with _Running(folder, arguments, subprocess.PIPE, variables) as git:
         yield Conversation(git)
 
 
@@ -204,7 +204,9 @@ class Conversation:
 class _Running:
     """A git process; it ends with the block."""
 
-    def __init__(self, folder: Path, arguments: tuple[str, ...], stdin: int) -> None:
+    def __init__(
+        self, folder: Path, arguments: tuple[str, ...], stdin: int, variables: Mapping[str, str] | None
+    ) -> None:
         self._folder = folder
         self._arguments = arguments
         # A pipe that nobody reads meanwhile would hold git up when it is full.
@@ -215,7 +217,7 @@ class _Running:
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
-                env=_environment(),
+                env=_environment() | dict(variables or {}),
             )
         except OSError as exc:
             self._said.close()

@@ -13,6 +13,7 @@ from fnsync.errors import Conflict, Invalid, NotFound
 from fnsync.git import command, tree
 from fnsync.git.blobs import Blobs
 from fnsync.git.labelling import Labelling
+from fnsync.git.scope import Scope
 from fnsync.git.tree import Leaf
 from fnsync.git.versions import Version
 from fnsync.git.worktree import WorkTree
@@ -56,7 +57,7 @@ class VersionFiles:
         return {source if place == MAIN else f"{folder}/{place}": data for place, data in self.files.items()}
 
 
-def version_files(worktree: WorkTree, functions: Path, version: Version) -> VersionFiles:
+def version_files(worktree: Scope, functions: Path, version: Version) -> VersionFiles:
     """The function's own files at a version, as they are in the commit. Links in the folder are followed, or left out.
 
     Raises NotFound if the source cannot be read there, Invalid if the files are too large, RepositoryError.
@@ -106,7 +107,7 @@ def _place(path: str, source: str) -> str:
     return MAIN if path == source or folder is None else path[len(folder) + 1 :]
 
 
-def _followed(scope: WorkTree, commit: CommitId, found: Mapping[str, Leaf], blobs: Blobs) -> dict[str, str]:
+def _followed(scope: Scope, commit: CommitId, found: Mapping[str, Leaf], blobs: Blobs) -> dict[str, str]:
     """The blobs of files, and of those that links lead to."""
     ids = {path: leaf.id for path, leaf in found.items() if not leaf.is_link}
     if len(ids) < len(found):

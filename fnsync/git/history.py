@@ -16,14 +16,14 @@ from fnsync.git.blobs import Blobs
 from fnsync.git.labelling import Labelling
 from fnsync.git.log import Delta, Entry, entries
 from fnsync.git.present import Present
+from fnsync.git.scope import Scope
 from fnsync.git.traces import Change, Touches, Trace
 from fnsync.git.trailers import Origin
-from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId
 from fnsync.places import owners
 
 
-def touches(worktree: WorkTree, functions: Path, before: Touches | None = None) -> Touches:
+def touches(worktree: Scope, functions: Path, before: Touches | None = None) -> Touches:
     """What git knows of the files in `functions` at HEAD. Times are the committer's. Raises RepositoryError.
 
     With `before`, what was known at an earlier HEAD, only what came after is walked; if that commit is no
@@ -37,8 +37,8 @@ def touches(worktree: WorkTree, functions: Path, before: Touches | None = None) 
         return before
     scope = worktree.of(functions)
     tracked = tree.files(scope, head)
-    with Blobs(scope.root) as blobs:
-        labelling = Labelling(blobs)
+    with Blobs(scope.root, scope.variables) as blobs:
+        labelling = Labelling(blobs if scope.has_contents() else None)
         if before is not None and before.head is not None and _is_ancestor(scope, before.head, head):
             found = _since(before, before.head, scope, head, tracked, labelling)
             if found is not None:
@@ -46,13 +46,15 @@ def touches(worktree: WorkTree, functions: Path, before: Touches | None = None) 
         return _from_the_beginning(scope, head, tracked, labelling)
 
 
-def _is_ancestor(worktree: WorkTree, old: CommitId, new: CommitId) -> bool:
+def _is_ancestor(worktree: Scope, old: CommitId, new: CommitId) -> bool:
     # 128: the old commit is not even there any more
-    code, _ = command.run(worktree.root, "merge-base", "--is-ancestor", old, new, allowed=(0, 1, 128))
+    code, _ = command.run(
+        worktree.root, "merge-base", "--is-ancestor", old, new, allowed=(0, 1, 128), variables=worktree.variables
+    )
     return code == 0
 
 
-def _from_the_beginning(scope: WorkTree, head: CommitId, tracked: Collection[str], labelling: Labelling) -> Touches:
+def _from_the_beginning(scope: Scope, head: CommitId, tracked: Collection[str], labelling: Labelling) -> Touches:
     present = Present(_sources(tracked), labelling)
     walk = _Walk(scope, entries(scope, head, [scope.pathspec]), tracked, present)
     walk.mend()
@@ -64,7 +66,7 @@ def _from_the_beginning(scope: WorkTree, head: CommitId, tracked: Collection[str
 def _since(
     before: Touches,
     since: CommitId,
-    scope: WorkTree,
+    scope: Scope,
     head: CommitId,
     tracked: Collection[str],
     labelling: Labelling,
@@ -184,7 +186,7 @@ class _Span:
 class _Walk:
     """Goes through a log once."""
 
-    def __init__(self, scope: WorkTree, log: Iterable[Entry], tracked: Collection[str], present: Present) -> None:
+    def __init__(self, scope: Scope, log: Iterable[Entry], tracked: Collection[str], present: Present) -> None:
         self.commits: list[_Commit] = []
         #: Of the tracked paths.
         self.spans: dict[str, _Span] = {}

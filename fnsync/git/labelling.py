@@ -12,7 +12,8 @@ from fnsync.places import settings_of
 class Labelling:
     """Reads settings files as they were; each content once."""
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: Blobs | None) -> None:
+        """Without `blobs` nobody can read them, and each other content counts as another name."""
         self._blobs = blobs
         self._keys: dict[str | None, bytes] = {None: labels.Labels().key}
 
@@ -27,11 +28,12 @@ class Labelling:
         key = self._keys.get(id)
         if key is None:
             assert id is not None
-            key = self._keys[id] = labels.read(self._read(id)).key
+            key = id.encode() if self._blobs is None else labels.read(self._read(id, self._blobs)).key
+            self._keys[id] = key
         return key
 
-    def _read(self, id: str) -> bytes:
+    def _read(self, id: str, blobs: Blobs) -> bytes:
         try:
-            return self._blobs.read(id, labels.MAX_BYTES) or b""
+            return blobs.read(id, labels.MAX_BYTES) or b""
         except LostObject:  # that an old name is lost must not take away all that is known
             return b""

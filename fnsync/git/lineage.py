@@ -10,7 +10,7 @@ from fnsync.git.blobs import Blobs
 from fnsync.git.labelling import Labelling
 from fnsync.git.log import Deltas, Entry, differences, entries
 from fnsync.git.renames import moves
-from fnsync.git.worktree import WorkTree
+from fnsync.git.scope import Scope
 from fnsync.model import CommitId
 from fnsync.places import owners, whereabouts
 
@@ -28,15 +28,15 @@ class Station:
     is_version: bool
 
 
-def lineage(scope: WorkTree, head: CommitId, source: str) -> list[Station]:
+def lineage(scope: Scope, head: CommitId, source: str) -> list[Station]:
     """The commits that touched a function's files since it was created, and merges between them.
 
     Children come before parents, else by time, the newest first. Raises RepositoryError.
     """
     if source not in tree.files(scope, head, source):
         return []
-    with Blobs(scope.root) as blobs:
-        follower = _Follower(scope, Labelling(blobs))
+    with Blobs(scope.root, scope.variables) as blobs:
+        follower = _Follower(scope, Labelling(blobs if scope.has_contents() else None))
         follower.follow(source, head)
     return follower.in_order()
 
@@ -53,7 +53,7 @@ class _Renamed:
 
 
 class _Follower:
-    def __init__(self, scope: WorkTree, labelling: Labelling) -> None:
+    def __init__(self, scope: Scope, labelling: Labelling) -> None:
         self._scope = scope
         self._labelling = labelling
         self._stations: dict[CommitId, Station] = {}

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from fnsync.git import command
+from fnsync.git.scope import Scope
 from fnsync.git.trailers import ORIGIN, USER, Origin, read_origin
-from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId
 
 #: A process compares the merges of so many commits at most.
@@ -81,12 +81,12 @@ class Entry:
     deltas: tuple[Deltas, ...]
 
 
-def entries(scope: WorkTree, commits: str, specs: Sequence[str]) -> Generator[Entry, None, None]:
+def entries(scope: Scope, commits: str, specs: Sequence[str]) -> Generator[Entry, None, None]:
     """The commits of a range (or up to a commit) that touch what `specs` name, with what they did to it.
 
     Raises RepositoryError.
     """
-    stream = _entries(scope, command.fields(scope.root, *_LOG, commits, "--", *specs))
+    stream = _entries(scope, command.fields(scope.root, *_LOG, commits, "--", *specs, variables=scope.variables))
     size = 1  # the caller may soon have enough, but a process for each merge would take long
     while lot := list(islice(stream, size)):
         if any(len(entry.parents) > 1 for entry in lot):
@@ -95,10 +95,10 @@ def entries(scope: WorkTree, commits: str, specs: Sequence[str]) -> Generator[En
         yield from lot
 
 
-def differences(scope: WorkTree, pairs: list[tuple[CommitId, CommitId]], specs: Sequence[str]) -> list[Deltas]:
+def differences(scope: Scope, pairs: list[tuple[CommitId, CommitId]], specs: Sequence[str]) -> list[Deltas]:
     """What changed in each pair of a commit and a parent. Raises RepositoryError."""
     lines = "".join(f"{commit} {parent}\n" for commit, parent in pairs)
-    _, output = command.run(scope.root, *_DIFF, "--", *specs, stdin=lines.encode())
+    _, output = command.run(scope.root, *_DIFF, "--", *specs, stdin=lines.encode(), variables=scope.variables)
     found: list[Deltas] = []
     raw: bytes | None = None
     for field in output.split(b"\0"):
@@ -117,7 +117,7 @@ def last_user(users: Iterable[str]) -> str | None:
     return next((user.strip() for user in reversed(list(users)) if user.strip()), None)
 
 
-def _entries(scope: WorkTree, fields: Iterable[bytes]) -> Iterator[Entry]:
+def _entries(scope: Scope, fields: Iterable[bytes]) -> Iterator[Entry]:
     """The entries of a log; merges are without deltas."""
     header: list[str] | None = None
     deltas: Deltas = {}
@@ -157,7 +157,7 @@ def _delta(raw: bytes) -> Delta:
     return Delta(before if was else None, after if is_ else None, alters)
 
 
-def _with_merges(scope: WorkTree, lot: list[Entry], specs: Sequence[str]) -> list[Entry]:
+def _with_merges(scope: Scope, lot: list[Entry], specs: Sequence[str]) -> list[Entry]:
     """The entries with what merges changed from each parent."""
     pairs = [(entry.commit, parent) for entry in lot if len(entry.parents) > 1 for parent in entry.parents]
     found = iter(differences(scope, pairs, specs))

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from fnsync.git import command, tree
+from fnsync.git.scope import Scope
 from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId
 
@@ -41,7 +42,7 @@ def renames(worktree: WorkTree, functions: Path, old: CommitId, new: CommitId) -
     }
 
 
-def _steps(scope: WorkTree, old: CommitId, new: CommitId) -> list[CommitId]:
+def _steps(scope: Scope, old: CommitId, new: CommitId) -> list[CommitId]:
     """The commits after `old` up to `new`, without side branches; only `new` if they are many, or if it goes back.
 
     A file that is renamed in one commit and rewritten in another one is not like itself any more between the ends.
@@ -59,7 +60,7 @@ def _moved_on(moved: Mapping[str, str], step: Mapping[str, str]) -> dict[str, st
     return on | {source: target for source, target in following.items() if source not in on}
 
 
-def moves(scope: WorkTree, old: CommitId, new: CommitId) -> dict[str, str]:
+def moves(scope: Scope, old: CommitId, new: CommitId) -> dict[str, str]:
     """Path in `new` -> path in `old`, of all files in the functions folder that moved. Raises RepositoryError."""
     options = ("-r", "-z", "--name-status", "-M", f"-l{MOST_COMPARED}", "--diff-filter=R")
     _, output = command.run(scope.root, "diff-tree", *options, old, new, "--", scope.pathspec)

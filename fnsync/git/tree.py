@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from fnsync.git import command
-from fnsync.git.worktree import WorkTree
+from fnsync.git.scope import Scope
 from fnsync.model import CommitId
 from fnsync.places import MAIN, is_source
 
@@ -19,13 +19,13 @@ class Leaf:
     is_link: bool = False
 
 
-def files(scope: WorkTree, commit: CommitId, *paths: str) -> dict[str, Leaf]:
+def files(scope: Scope, commit: CommitId, *paths: str) -> dict[str, Leaf]:
     """The files at `paths` and below them, without any all there are; by path from the functions folder.
 
     Raises RepositoryError.
     """
     where = [scope.outside(path) for path in paths] or [scope.prefix]
-    _, output = command.run(scope.root, "ls-tree", "-r", "-z", commit, "--", *where)
+    _, output = command.run(scope.root, "ls-tree", "-r", "-z", commit, "--", *where, variables=scope.variables)
     found = {}
     for entry in output.split(b"\0"):
         if entry:

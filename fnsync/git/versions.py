@@ -15,8 +15,8 @@ from fnsync.errors import NotFound
 from fnsync.git import command
 from fnsync.git.lineage import Station, lineage
 from fnsync.git.log import GAP, GROUP, USERS, UTF8, last_user
+from fnsync.git.scope import Scope
 from fnsync.git.trailers import without_ours
-from fnsync.git.worktree import WorkTree
 from fnsync.model import CommitId
 
 #: How much of a text that is no version goes into an error.
@@ -57,7 +57,7 @@ class Version:
 
 
 def versions(
-    worktree: WorkTree, functions: Path, source: str, *, skip: int = 0, limit: int | None = None
+    worktree: Scope, functions: Path, source: str, *, skip: int = 0, limit: int | None = None
 ) -> list[Version]:
     """The versions of the function whose source is `source` at HEAD, newest first; [] if it is in no commit.
 
@@ -68,7 +68,7 @@ def versions(
     return _described(scope, found, skip, len(found) if limit is None else skip + limit)
 
 
-def version(worktree: WorkTree, functions: Path, source: str, text: str) -> Version:
+def version(worktree: Scope, functions: Path, source: str, text: str) -> Version:
     """The version that a full or shortened hash names. Raises NotFound, RepositoryError."""
     commit = resolve(worktree, text)
     scope = worktree.of(functions)
@@ -79,7 +79,7 @@ def version(worktree: WorkTree, functions: Path, source: str, text: str) -> Vers
     return _described(scope, found, at, at + 1)[0]
 
 
-def resolve(worktree: WorkTree, text: str) -> CommitId:
+def resolve(worktree: Scope, text: str) -> CommitId:
     """The commit that a full or shortened hash names, be it whose it may. Raises NotFound, RepositoryError."""
     shown = repr(text[:SHOWN_CHARS])
     if _HEX.fullmatch(text) is None:
@@ -97,12 +97,12 @@ def resolve(worktree: WorkTree, text: str) -> CommitId:
     return CommitId(commits[0])
 
 
-def _versions(scope: WorkTree, source: str) -> list[Station]:
+def _versions(scope: Scope, source: str) -> list[Station]:
     head = scope.head()
     return [] if head is None else [station for station in lineage(scope, head, source) if station.is_version]
 
 
-def _described(scope: WorkTree, found: Sequence[Station], start: int, end: int) -> list[Version]:
+def _described(scope: Scope, found: Sequence[Station], start: int, end: int) -> list[Version]:
     """Those from `start` to `end`, with what their commits say."""
     asked = found[start:end]
     if not asked:

@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from fnsync.errors import RepositoryError
 from fnsync.git import command
+from fnsync.git.scope import Scope
 from fnsync.model import CommitId
 
 #: Symbolic refs that point to symbolic refs; git follows as many.
@@ -35,24 +36,12 @@ State = Literal["changed", "staged", "untracked", "unmerged"]
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
-class WorkTree:
-    """A working tree. Every method sees the repository as it is at that moment."""
+class WorkTree(Scope):
+    """A working tree; `root` is where its `.git` lies. Every method sees the repository as it is at that moment."""
 
     def __init__(self, root: Path, functions: Path) -> None:
         """Use `WorkTree.ensure`. Both are absolute and resolved; `functions` lies in `root`."""
-        #: The folder that `.git` lies in.
-        self.root = root
-        #: The functions folder from `root`, POSIX; `.` when it is the root itself.
-        self.prefix = functions.relative_to(root).as_posix()
-
-    @property
-    def pathspec(self) -> str:
-        """The functions folder for git commands; it may be named like a pattern."""
-        return f":(literal){self.prefix}"
-
-    def spec(self, path: str) -> str:
-        """A path from the functions folder for git commands."""
-        return f":(literal){self.outside(path)}"
+        super().__init__(root, functions.relative_to(root).as_posix())
 
     @classmethod
     def ensure(cls, functions: Path, project: Path | None = None) -> WorkTree:
@@ -149,17 +138,9 @@ class WorkTree:
         code, _ = command.run(self.root, "check-ignore", "--quiet", "--", self.prefix, allowed=(0, 1))
         return code == 0
 
-    def inside(self, path: str) -> str:
-        """A path from `root` as one from the functions folder."""
-        return path if self.prefix == "." else path.removeprefix(self.prefix + "/")
-
-    def outside(self, path: str) -> str:
-        """A path from the functions folder as one from `root`."""
-        return path if self.prefix == "." else f"{self.prefix}/{path}"
-
-    def of(self, functions: Path) -> WorkTree:
+    def of(self, functions: Path) -> Self:
         """The same working tree, seen from where `functions` leads now; it may be a link that was turned."""
-        return WorkTree(self.root, functions.resolve())
+        return type(self)(self.root, functions.resolve())
 
     @property
     def git_folder(self) -> Path:

@@ -40,16 +40,21 @@ class Changes:
 class Catalog:
     """The units of a functions folder. Not for use by several threads at once."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._ignores = Ignores(root)
-        self._reader = Reader(root, self._ignores)
+    def __init__(self, root: Path, *, is_fixed: bool = False) -> None:
+        """`is_fixed`: nobody changes the files, so that stamps say nothing: they are of hard links."""
+        self._is_fixed = is_fixed
+        self._begin_in(root)
         self._tree = Tree()
         self._units: dict[str, Unit] = {}
         self._claims: dict[FunctionId, set[str]] = {}
         #: A file or folder -> the units that depend on it, or on its absence.
         self._dependents: dict[str, set[str]] = {}
         self._bad_ids: dict[str, Problem] = {}
+
+    def _begin_in(self, root: Path) -> None:
+        self._root = root
+        self._ignores = Ignores(root)
+        self._reader = Reader(root, self._ignores)
 
     @property
     def units(self) -> Mapping[str, Unit]:
@@ -83,21 +88,24 @@ class Catalog:
         Paths are relative files or folders, also such that are gone. A function is read again if a file it
         depends on is named in `paths`, came, went, or has another stamp, or had one that cannot be trusted.
         """
-        starts = None if paths is None else self._starts(paths)
-        if starts is None or "" in starts:
+        asked = {start for path in paths or () for start in self._meant(path)}
+        if paths is None or "" in asked:
             changed = self._tree.reset(walk(self._root, ignores=self._ignores))
-            return self._apply(changed | (starts or set()), self._stale())
-        changed = set(starts)
-        for start in starts:
+            return self._apply(changed | asked, () if self._is_fixed else self._stale())
+        changed = set(asked)
+        for start in _outermost(asked):
             changed |= self._tree.replace(start, walk(self._root, start, ignores=self._ignores))
         return self._apply(changed, ())
 
-    # ---- what to look at ----------------------------------------------------------------------------------
+    def move(self, root: Path, paths: Collection[str] | None) -> Changes:
+        """Go over to another folder, which differs from the one before at `paths`; None: perhaps everywhere."""
+        self._begin_in(root)
+        if paths is not None:
+            return self.refresh(paths)
+        changed = self._tree.reset(walk(self._root, ignores=self._ignores))
+        return self._apply(changed, list(self._units))
 
-    def _starts(self, paths: Iterable[str]) -> set[str]:
-        """The files and folders to look at, without those inside others."""
-        asked = {start for path in paths for start in self._meant(path)}
-        return {start for start in asked if not any(around in asked for around in enclosing(start))}
+    # ---- what to look at ----------------------------------------------------------------------------------
 
     def _meant(self, path: str) -> Iterator[str]:
         """What a changed path stands for: itself, all an ignore file rules over, and links that lead there."""
@@ -215,6 +223,11 @@ def _dependencies(unit: Unit) -> set[str]:
     """
     folder, _, name = unit.path.rpartition("/")
     return {*unit.stamps, *([folder] if name == MAIN and folder else [])}
+
+
+def _outermost(paths: Collection[str]) -> set[str]:
+    """Those files and folders that lie in no other one."""
+    return {path for path in paths if not any(around in paths for around in enclosing(path))}
 
 
 def _is_at(path: str, place: str) -> bool:

@@ -71,6 +71,10 @@ def bad_id(path: str) -> Problem | None:
     if len(id_of(path).encode()) > MAX_ID_BYTES:
         return Problem("bad_id", f"an id has at most {MAX_ID_BYTES} bytes", path, hint="shorten the name")
     if name.isidentifier() and id_of(path).isidentifier():
+        folder, _, inside = path.partition("/")
+        if inside and ":" in folder:
+            message = f"the folder {folder!r} would be taken for a source's: paths in those are NAME:PATH"
+            return Problem("bad_id", message, path, hint="rename the folder")
         return None
     message = f"{name!r} is no function id: expected letters, digits and _, not beginning with a digit"
     return Problem("bad_id", message, path, hint=f"rename it, for example to {like_id(name)}")
