@@ -299,10 +299,12 @@ class UpstreamTimeout(FnsyncError):
 class FetchFailed(FnsyncError):
     code, status, type = "fetch_failed", 502, "upstream_error"
 
-    def __init__(self, message: str, *, reason: FetchReason = "unreachable", hint: str | None = None) -> None:
+    #: What kind of failure it is; stable.
+    reason: FetchReason = "unreachable"
+
+    def __init__(self, message: str, *, reason: FetchReason | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
-        #: What kind of failure it is; stable.
-        self.reason = reason
+        self.reason = reason or self.reason
 
 
 class AccessRefused(FetchFailed):

@@ -1,6 +1,7 @@
 """A mirror's repository on disk: made, looked at, swept of what killed commands leave, and held by one fetch at a time.
 
-Its configuration has no URL, so nothing that reads it ever speaks to a remote.
+Its configuration says nothing of a remote, also where contents are left out: what reads it never speaks to one, and
+finds missing what is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from fnsync.errors import RepositoryBusy
+from fnsync.errors import RepositoryBusy, RepositoryError
 from fnsync.git import command
 from fnsync.git.refnames import PEELED
 from fnsync.git.transfer import Remote
@@ -33,20 +34,17 @@ INCOMING = OURS + "incoming"
 COMMITS = OURS + "commits/"
 _MARKER = "fnsync.json"
 _TEMPORARY = ".tmp-mirror-"
-#: Commands of older ones have no way to get many contents at once.
+#: Has git take it for granted that the remote has what is missing here. Only for what runs with a remote at hand: other
+#: commands would try to get it, one by one.
+PROMISED = (
+    *("-c", f"remote.{Remote.NAME}.promisor=true"),
+    *("-c", f"remote.{Remote.NAME}.partialclonefilter=blob:none"),
+)
+#: Older ones have no command that gets many contents at once, and know one kind of hashes.
 _PARTIAL_SINCE = (2, 29)
 _VERSION = re.compile(rb"(\d+)\.(\d+)")
 #: How often a lock is tried, in seconds.
 _AGAIN_S = 0.05
-_PARTIAL = f"""
-[core]
-	repositoryformatversion = 1
-[extensions]
-	partialClone = {Remote.NAME}
-[remote "{Remote.NAME}"]
-	promisor = true
-	partialclonefilter = blob:none
-"""
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -54,8 +52,6 @@ class Marker(msgspec.Struct, frozen=True):
 
     #: Hash of the URL, which may hold what is secret.
     url: str
-    #: Whether contents may be missing.
-    partial: bool
     #: The remote can send neither less history nor fewer contents.
     plain: bool = False
 
@@ -83,26 +79,23 @@ def marker(folder: Path, url: str) -> Marker | None:
     return found if whole and found.url == _hash(url) else None
 
 
-def create(parent: Path, url: str, *, partial: bool, plain: bool, object_format: str | None = None) -> Path:
+def create(parent: Path, url: str, *, plain: bool, object_format: str | None = None) -> Path:
     """Make an empty mirror beside the one to be replaced. Raises RepositoryError."""
     folder = parent / (_TEMPORARY + os.urandom(8).hex())
     folder.mkdir(parents=True)
-    extra = () if object_format is None else (f"--object-format={object_format}",)
+    # Not what the operator's git makes by default.
+    extra = (f"--object-format={object_format or 'sha1'}",) if can_be_partial() else ()
     command.run(folder, "init", "--bare", "--quiet", "--template=", *extra, ".")
-    if partial:
-        with (folder / "config").open("a") as config:
-            config.write(_PARTIAL)
-    (folder / _MARKER).write_bytes(msgspec.json.encode(Marker(_hash(url), partial, plain)))
+    (folder / _MARKER).write_bytes(msgspec.json.encode(Marker(_hash(url), plain)))
     return folder
 
 
 def replace(folder: Path, fresh: Path) -> None:
     """Put a mirror in the place of another. A crash between leaves none, and the other under a temporary name."""
-    gone = folder.with_name(_TEMPORARY + os.urandom(8).hex())
     with suppress(FileNotFoundError):
-        folder.rename(gone)
+        folder.rename(folder.with_name(_TEMPORARY + os.urandom(8).hex()))
     fresh.rename(folder)
-    shutil.rmtree(gone, ignore_errors=True)
+    sweep_beside(folder)
 
 
 def sweep(folder: Path) -> None:
@@ -117,13 +110,21 @@ def sweep(folder: Path) -> None:
 def sweep_beside(folder: Path) -> None:
     """Remove mirrors that were not finished."""
     for path in list(folder.parent.glob(_TEMPORARY + "*")):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def packs(folder: Path) -> frozenset[str]:
     with suppress(FileNotFoundError):
         return frozenset(os.listdir(folder / "objects" / "pack"))
     return frozenset()
+
+
+def is_partial(folder: Path) -> bool:
+    """Whether contents may be missing that the remote has."""
+    return any(name.endswith(".promisor") for name in packs(folder))
 
 
 def shallow(folder: Path) -> bytes:
@@ -179,7 +180,7 @@ def update(folder: Path, lines: Sequence[str]) -> None:
 def is_sound(folder: Path, remote: Remote) -> bool:
     """Whether git finds nothing wrong with all that is here. Reads all of it."""
     line = ("fsck", "--no-dangling", "--no-progress", "--no-reflogs", "--connectivity-only")
-    if remote.run(folder, *line).code:
+    if remote.run(folder, *PROMISED, *line).code:
         return False
     return not any(remote.run(folder, "verify-pack", f"objects/pack/{name}").code for name in _indexes(folder))
 
@@ -199,6 +200,40 @@ def parse_remote(output: bytes) -> tuple[dict[str, str], str | None]:
         elif name and (name == "HEAD" or name.removesuffix(PEELED).startswith("refs/")):
             there[name] = about
     return there, head
+
+
+def put_together(folder: Path, remote: Remote, commits: Sequence[CommitId]) -> None:
+    """Have one pack with what belongs to some commits, which all refs are of, and nothing else. Raises RepositoryError.
+
+    A crash leaves packs that hold the same things twice.
+    """
+    if not is_partial(folder):
+        _checked(folder, remote.run(folder, "gc", "--prune=now", "--quiet"))
+        return
+    # Git's own clean-up keeps all that was once fetched into a partial repository.
+    old = packs(folder)
+    asked = "".join(f"{commit}\n" for commit in commits).encode()
+    line = ("pack-objects", "--revs", "--missing=allow-any", "--quiet", "objects/pack/pack")
+    name = _checked(folder, remote.run(folder, *line, stdin=asked)).decode().strip()
+    if name:  # else there is nothing to be packed
+        (folder / "objects" / "pack" / f"pack-{name}.promisor").touch()
+    for other in sorted(old, key=lambda other: not other.endswith(".idx")):
+        if not other.startswith(f"pack-{name}."):
+            (folder / "objects" / "pack" / other).unlink(missing_ok=True)
+    cut = [line for line in shallow(folder).decode().split() if look(folder, line) != [None]]
+    fresh = folder / "shallow.lock"
+    fresh.write_text("".join(f"{line}\n" for line in cut))
+    if cut:
+        fresh.rename(folder / "shallow")
+    else:
+        fresh.unlink()
+        (folder / "shallow").unlink(missing_ok=True)
+
+
+def _checked(folder: Path, done: command.Done) -> bytes:
+    if done.code:
+        raise RepositoryError(f"{folder} cannot be put together: {done.said}")
+    return done.output
 
 
 # ---- one at a time -----------------------------------------------------------------------------------------

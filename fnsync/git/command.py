@@ -258,7 +258,13 @@ class _Running:
 
 
 def _line(folder: Path, arguments: tuple[str, ...], options: tuple[str, ...]) -> list[str]:
-    return ["git", "-C", str(folder), *options, *arguments]
+    return ["git", "-C", str(folder), *options, *_bare(folder), *arguments]
+
+
+def _bare(folder: Path) -> tuple[str, ...]:
+    """A bare repository is named: git may be told not to look for one."""
+    is_bare = (folder / "HEAD").is_file() and (folder / "objects").is_dir() and not (folder / ".git").exists()
+    return ("--git-dir=.",) if is_bare else ()
 
 
 def _environment(hooks: bool = False) -> dict[str, str]:

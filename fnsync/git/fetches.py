@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -38,6 +38,8 @@ _FETCH = (
     *("-c", "fetch.writeCommitGraph=false"),
     *("-c", "core.bigFileThreshold=16m"),
 )
+#: Refs that have the same name here; others might mean something to git.
+_NAMED_ALIKE = ("refs/heads/", "refs/tags/", "refs/pull/", "refs/merge-requests/")
 _QUIET = ("--no-tags", "--no-prune", "--no-recurse-submodules", "--no-auto-gc")
 _EVERYTHING = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 _NOT_OFFERED = ("not our ref", "unadvertised object", "couldn't find remote ref", "no such remote ref")
@@ -89,7 +91,9 @@ class Fetch:
     def __init__(self, place: Path, remote: Remote, options: MirrorOptions, plain: bool) -> None:
         self._place = place
         self._remote = remote
-        self._options = replace(options, depth=0, partial=False) if plain else options
+        self._depth = 0 if plain else options.depth
+        self._is_partial = options.partial and not plain and bare.can_be_partial()
+        self._leading: set[tuple[CommitId, CommitId]] = set()
 
     def run(self, ref: str | None) -> Fetched:
         """Bring what a ref is at the remote. Raises Unusable beside what `Mirror.fetch` does."""
@@ -128,7 +132,7 @@ class Fetch:
 
     def _bring_contents(self, ids: Collection[str]) -> None:
         # What is here tells nothing about what is missing, so nothing is to be negotiated.
-        options = (*_FETCH, "-c", "fetch.negotiationAlgorithm=noop")
+        options = (*_FETCH, *bare.PROMISED, "-c", "fetch.negotiationAlgorithm=noop")
         line = ("fetch", *_QUIET, "--no-write-fetch-head", "--filter=blob:none", "--progress", "--stdin")
         asked = "".join(f"{id}\n" for id in ids).encode()
         done = self._remote.run(self._place, *options, *line, self._remote.NAME, stdin=asked)
@@ -141,7 +145,7 @@ class Fetch:
 
     def _missing(self, tree: str) -> list[str]:
         """The contents of a tree that a partial mirror has left out."""
-        if not any(name.endswith(".promisor") for name in bare.packs(self._place)):
+        if not bare.is_partial(self._place):
             return []
         _, output = command.run(self._place, "--git-dir=.", "rev-list", "--objects", "--missing=print", tree)
         return [line[1:] for line in os.fsdecode(output).splitlines() if line.startswith("?")]
@@ -211,24 +215,23 @@ class Fetch:
         kept, past = bare.packs(self._place), bare.shallow(self._place)
         try:
             for depth in self._depths(since, is_old, bool(past)):
-                commit = self._fetch_target(target, depth)
-                if since is None or self._leads_to(since, commit):
+                found = self._fetch_target(target, depth)
+                if since is None or self._leads_to(since, found.commit):
                     break
         except BaseException:
             self._undo(kept, past)
             raise
-        _, id = command.run(self._place, "--git-dir=.", "rev-parse", "--verify", bare.INCOMING)
-        return bare.Ref(id.decode().strip(), commit)
+        return found
 
     def _depths(self, since: CommitId | None, is_old: bool, is_shallow: bool) -> tuple[int | None, ...]:
         """The depths to try; None: without limit."""
-        depth = self._options.depth
+        depth = self._depth
         if not depth or (is_old and not is_shallow):
             return (None,)
         return (depth,) if since is None else (max(depth, _BACK[0]), max(depth, _BACK[1]))
 
-    def _fetch_target(self, target: Target, depth: int | None) -> CommitId:
-        """Fetch a target to the incoming ref; returns its commit."""
+    def _fetch_target(self, target: Target, depth: int | None) -> bare.Ref:
+        """Fetch a target to the incoming ref."""
         is_there = self._transfer((f"+{target.ref}:{bare.INCOMING}",), depth)
         if not is_there and refnames.is_commit(target.ref):  # not a tip, and the server gives nothing else
             self._transfer(_EVERYTHING, None)
@@ -236,17 +239,18 @@ class Fetch:
             bare.update(self._place, [f"update {bare.INCOMING} {target.ref}"] if is_there else [])
         if not is_there:
             raise self._unknown(target.ref)
-        commit = bare.look(self._place, bare.INCOMING)[0]
-        if commit is None:
+        found = bare.refs(self._place).get(bare.INCOMING)
+        if found is None:
             raise FetchFailed(f"{target.ref} of {self._remote.shown} is no commit", reason="unknown_ref")
-        return commit
+        return found
 
     def _transfer(self, refspecs: Collection[str], depth: int | None) -> bool:
         """Fetch; returns whether the remote has such refs. Raises as `run`."""
-        line = ["fetch", *_QUIET, "--force", "--update-shallow", "--progress"]
+        is_promised = self._is_partial or bare.is_partial(self._place)
+        line = [*(bare.PROMISED if is_promised else ()), "fetch", *_QUIET, "--force", "--update-shallow", "--progress"]
         line += ["--no-write-fetch-head"] if bare.can_be_partial() else []
         line += [] if depth is None else [f"--depth={depth}"]
-        line += ["--filter=blob:none"] if self._options.partial and bare.can_be_partial() else []
+        line += ["--filter=blob:none"] if self._is_partial else ["--no-filter"]
         done = self._remote.run(self._place, *_FETCH, *line, self._remote.NAME, *refspecs)
         if not done.code:
             return True
@@ -254,9 +258,8 @@ class Fetch:
             return False
         if any(said in done.said for said in _PLAIN):
             raise Unusable(self._remote.failure("nothing can be fetched", done), plain=True)
-        raise self._failure(
-            f"{', '.join(spec.partition(':')[0].lstrip('+') for spec in refspecs)} cannot be fetched", done
-        )
+        names = ", ".join(refspec.partition(":")[0].lstrip("+") for refspec in refspecs)
+        raise self._failure(f"{names} cannot be fetched", done)
 
     def _failure(self, what: str, done: command.Done) -> Exception:
         """Why a fetch failed: because of the remote, or because of what is here."""
@@ -279,8 +282,12 @@ class Fetch:
 
     def _leads_to(self, old: CommitId, new: CommitId) -> bool:
         """Whether `old` is in the history of `new`, as far as that is here."""
-        line = ("merge-base", "--is-ancestor", old, new)
-        return command.attempt(self._place, "--git-dir=.", *line).code == 0
+        if (old, new) not in self._leading:
+            line = ("merge-base", "--is-ancestor", old, new)
+            if command.attempt(self._place, "--git-dir=.", *line).code:
+                return False  # perhaps not yet
+            self._leading.add((old, new))
+        return True
 
     def _tell(self, phase: str) -> None:
         if self._remote.on_progress is not None:
@@ -289,13 +296,27 @@ class Fetch:
 
 def between(repository: Path, old: CommitId, new: CommitId) -> tuple[tuple[Commit, ...], int]:
     """The newest commits that `new` has and `old` has not, and how many there are. Raises RepositoryError."""
-    span = f"{old}..{new}"
-    _, count = command.run(repository, "--git-dir=.", "rev-list", "--count", span, "--")
-    return log(repository, f"--max-count={TOLD}", span), int(count)
+    past = (old, *_cut_off(repository, old))
+    span = (new, *(f"^{commit}" for commit in past))
+    commits = log(repository, f"--max-count={TOLD}", *span)
+    if len(commits) < TOLD:
+        return commits, len(commits)
+    _, count = command.run(repository, "--git-dir=.", "rev-list", "--count", *span, "--")
+    return commits, int(count)
+
+
+def _cut_off(repository: Path, commit: CommitId) -> list[CommitId]:
+    """The parents of a commit that a shallow repository says has none, as far as they are here."""
+    if commit.encode() not in bare.shallow(repository):
+        return []
+    _, content = command.run(repository, "--git-dir=.", "cat-file", "commit", commit)
+    lines = content.partition(b"\n\n")[0].decode(errors="replace").splitlines()
+    parents = [line.removeprefix("parent ") for line in lines if line.startswith("parent ")]
+    return [found for found in bare.look(repository, *parents) if found is not None]
 
 
 def _local(ref: str) -> str:
     """What a ref of the remote is called here."""
     if refnames.is_commit(ref):
         return bare.COMMITS + ref
-    return ref if ref.startswith("refs/") and not ref.startswith(bare.OURS) else f"{bare.OURS}other/{ref}"
+    return ref if ref.startswith(_NAMED_ALIKE) else f"{bare.OURS}other/{ref}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -21,11 +22,12 @@ from typing import TypeVar
 
 from fnsync.errors import NotWritable, RepositoryError
 from fnsync.git import bare, refnames
+from fnsync.git.access import GitAccess
 from fnsync.git.fetches import Fetch, Fetched, MirrorOptions, Unusable, between
 from fnsync.git.materialize import Materialized, materialize
 from fnsync.git.remote import Commit, log
 from fnsync.git.selection import Selection, TreeLimits, changed
-from fnsync.git.transfer import OPEN, Access, Bounds, OnProgress, Remote, Stopper
+from fnsync.git.transfer import OPEN, Bounds, OnProgress, Remote, Stopper
 from fnsync.model import CommitId
 
 __all__ = ["Fetched", "Mirror", "MirrorOptions"]
@@ -55,7 +57,7 @@ class Mirror:
 
     # ---- from the remote -----------------------------------------------------------------------------------
 
-    def fetch(self, ref: str | None, access: Access = OPEN, on_progress: OnProgress | None = None) -> Fetched:
+    def fetch(self, ref: str | None, access: GitAccess = OPEN, on_progress: OnProgress | None = None) -> Fetched:
         """Bring what a ref is at the remote now; an unchanged remote costs one connection, a commit that is here none.
 
         `ref`: branch, tag, full ref, commit, range of versions, `pr/12`; None: the remote's HEAD. Raises FetchFailed
@@ -70,7 +72,7 @@ class Mirror:
         commit: CommitId,
         target: Path,
         limits: TreeLimits = TreeLimits(),  # noqa: B008 - immutable
-        access: Access = OPEN,
+        access: GitAccess = OPEN,
         beside: tuple[CommitId, Path] | None = None,
         on_progress: OnProgress | None = None,
     ) -> Materialized:
@@ -126,33 +128,35 @@ class Mirror:
     # ---- clean-up ------------------------------------------------------------------------------------------
 
     def tidy(self, keep: Collection[CommitId]) -> None:
-        """Drop all that belongs to none of these commits and put the rest together; for now and then.
+        """Drop all that belongs to none of these commits, and put the rest together; for now and then.
 
-        Raises RepositoryError, RepositoryBusy, FetchFailed when it takes too long.
+        Raises RepositoryError, RepositoryBusy, NotWritable, FetchFailed when it takes too long.
         """
-        with self._remote(OPEN, None) as remote:
+        with self._remote(OPEN, None, sys.maxsize) as remote:
             if bare.marker(self.folder, self.url) is None:
                 return
             bare.sweep(self.folder)
             here = [id for id, found in zip(keep, bare.look(self.folder, *keep), strict=True) if found is not None]
             lines = [f"update {bare.COMMITS}{id} {id}" for id in here]
             gone = [name for name, ref in bare.refs(self.folder).items() if ref.commit not in here]
-            lines += [f"delete {name}" for name in gone]
-            bare.update(self.folder, lines)
-            done = remote.run(self.folder, "gc", "--prune=now", "--quiet")
-            if done.code:
-                raise RepositoryError(f"{self.folder} cannot be put together: {done.said}")
+            bare.update(self.folder, [*lines, *(f"delete {name}" for name in gone)])
+            try:
+                bare.put_together(self.folder, remote, here)
+            except OSError as exc:
+                raise _not_writable(self.folder, exc) from exc
 
     # ---- in turn, and again where it is broken ---------------------------------------------------------------
 
     @contextmanager
-    def _remote(self, access: Access, on_progress: OnProgress | None) -> Iterator[Remote]:
+    def _remote(
+        self, access: GitAccess, on_progress: OnProgress | None, max_bytes: int | None = None
+    ) -> Iterator[Remote]:
         """The remote, for the time of one fetch, with the mirror held."""
         limit_s = self.options.timeout_s
         with ExitStack() as stack:
             stack.enter_context(self._turn)
             self._stopper.check()
-            bounds = Bounds(time.monotonic() + limit_s, limit_s, self.options.max_bytes)
+            bounds = Bounds(time.monotonic() + limit_s, limit_s, max_bytes or self.options.max_bytes)
             try:
                 hold = stack.enter_context(bare.held(self.folder.with_name(self.folder.name + ".lock"), limit_s))
             except OSError as exc:
@@ -189,7 +193,6 @@ class Mirror:
         fresh = bare.create(
             self.folder.parent,
             self.url,
-            partial=self.options.partial and not plain and bare.can_be_partial(),
             plain=plain,
             object_format=None if broken is None else broken.object_format,
         )

@@ -121,9 +121,7 @@ def _read(repository: Path, name: str) -> _Object:
     """An object, whose hash has been found to be right. Replacements do not count."""
     if not _NAME.fullmatch(name):
         raise VerificationFailed(f"{name[:100]!r} can be no name of a commit or a tag")
-    # A bare repository is named: git may be told not to look for one.
-    place = ("--git-dir=.",) if (repository / "HEAD").is_file() else ()
-    with command.conversation(repository, *place, "--no-replace-objects", "cat-file", "--batch") as git:
+    with command.conversation(repository, "--no-replace-objects", "cat-file", "--batch") as git:
         answer = _FOUND.fullmatch(git.ask(name.encode()))
         if answer is None:
             raise LostObject(f"{repository} has no {name[:100]}", hint=f"see what `git -C '{repository}' fsck` says")

@@ -13,15 +13,17 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from fnsync.errors import Draining, FetchFailed, FetchReason, FnsyncError, NotWritable, SourceRefused
 from fnsync.git import command
-from fnsync.git.remote import SILENT, redacted
+from fnsync.git.access import GitAccess
+from fnsync.git.refusals import refusal
+from fnsync.git.remote import SILENT
 
 #: What git may speak to remotes; helpers of other names run programs.
 _PROTOCOLS = "file:git:http:https:ssh"
@@ -46,32 +48,8 @@ _PROGRESS = re.compile(r"(?:remote: )?(\w[\w -]*?):\s+(?:(\d{1,3})% \(|\d+(?:, d
 OnProgress = Callable[[str, int | None], None]
 
 
-class Access(Protocol):
-    """How a remote is entered; see `fnsync.git.access`."""
-
-    @property
-    def variables(self) -> Mapping[str, str]:
-        """Additions to git's environment."""
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Options that go before git's command."""
-
-    @property
-    def secrets(self) -> frozenset[str]:
-        """What is not to be shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenAccess:
-    """Whatever git itself is set up with."""
-
-    variables: Mapping[str, str]
-    options: tuple[str, ...] = ()
-    secrets: frozenset[str] = frozenset()
-
-
-OPEN: Access = OpenAccess({})
+#: Whatever git itself is set up with.
+OPEN = GitAccess()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +93,7 @@ class Remote:
     """One remote for the time of one fetch, its URL, and who wants something of it."""
 
     url: str
-    access: Access
+    access: GitAccess
     bounds: Bounds
     stopper: Stopper
     #: A descriptor that git gets, so that others see that it runs.
@@ -130,15 +108,12 @@ class Remote:
     @property
     def shown(self) -> str:
         """The URL for people."""
-        return self.clean(redacted(self.url, self.url))
+        return self.clean(self.url)
 
     def clean(self, text: str) -> str:
         """What git said, for people."""
-        text = redacted(text, self.url)
-        for secret in sorted(self.access.secrets, key=len, reverse=True):
-            if secret:
-                text = text.replace(secret, "***")
-        return "".join(char if char.isprintable() or char == "\n" else " " for char in text).strip()
+        shown = self.access.redacted(text, self.url)
+        return "".join(char if char.isprintable() or char == "\n" else " " for char in shown).strip()
 
     def run(self, repository: Path, *arguments: str, stdin: bytes | None = None) -> command.Done:
         """Run a command in a bare repository, whatever it comes to.
@@ -219,11 +194,7 @@ class Remote:
 
 #: What git, ssh and servers say, by what it means; the first that fits counts.
 _SAID: dict[FetchReason, tuple[str, ...]] = {
-    "refused": (
-        "Authentication failed|could not read (Username|Password)|Invalid username or password|not authorized",
-        "Access denied|Permission denied|returned error: 40[13]|terminal prompts disabled|Invalid credentials",
-        "Host key verification failed",
-    ),
+    "refused": ("Access denied|terminal prompts disabled|Invalid (credentials|username or password)|not authorized",),
     "unreachable": (
         "early EOF|RPC failed|hung up|disconnect|recv failure|Connection (refused|reset|timed out|closed)",
         "unable to (access|connect|look up)|Could not resolve|Failed to connect|No route to host|unreachable",
@@ -241,6 +212,8 @@ _REASONS = {reason: re.compile("|".join(said), re.IGNORECASE) for reason, said i
 
 def reason_of(said: str) -> FetchReason | None:
     """What kind of failure git tells; None: none that has to do with the remote."""
+    if refusal(said) is not None:
+        return "refused"
     return next((reason for reason, pattern in _REASONS.items() if pattern.search(said)), None)
 
 
