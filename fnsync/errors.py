@@ -18,6 +18,7 @@
     │   ├── Uncommitted                the edit would overwrite changes that are in no commit
     │   ├── RepositoryBlocked          a merge, a rebase or the like waits for its end
     │   ├── WriteDenied                functions are changed through git alone
+    │   ├── ReadOnlySource             the function is a source's, and changed there
     │   ├── PullRefused                the working tree cannot go on to what the remote has
     │   ├── SourceRefused              a source's commit is too large, or would leave its folder
     │   └── VerificationFailed         a commit without a signature by one of the keys
@@ -171,6 +172,10 @@ class RepositoryBlocked(Conflict):
 
 class WriteDenied(Conflict):
     code = "write_denied"
+
+
+class ReadOnlySource(Conflict):
+    code = "read_only_source"
 
 
 class PullRefused(Conflict):

@@ -544,6 +544,8 @@ class RowSummary:
     is_global: bool
     updated_at: int
     created_at: int
+    #: `local`, or a source's name.
+    source: str = LOCAL
 
 
 @dataclass(frozen=True, slots=True)

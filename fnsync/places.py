@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from fnsync.model import LOCAL
+
 #: The source of a function that is a folder.
 MAIN = "main.py"
+
+#: Between the name of a source and a path in its tree.
+_BETWEEN = ":"
 
 #: Excludes files, in any folder.
 IGNORE_FILE = ".fnsyncignore"
@@ -78,3 +83,22 @@ def owners(path: str) -> Iterator[str]:
         beside = path[len(folder) + 1 :]
         if beside not in (MAIN, settings_of(MAIN)) and not any(map(is_noise, beside.split("/"))):
             yield f"{folder}/{MAIN}"
+
+
+# ---- sources (git) ---------------------------------------------------------------------------------------
+
+
+def outside(source: str, path: str) -> str:
+    """A path from a source's tree as it is elsewhere; local ones stay."""
+    return path if source == LOCAL else f"{source}{_BETWEEN}{path}"
+
+
+def source_of(path: str) -> str:
+    """The source that a path is in, or `local`."""
+    source, between, _ = path.partition("/")[0].partition(_BETWEEN)
+    return source if between else LOCAL
+
+
+def inside(path: str) -> str:
+    """A path as one from the root of its functions folder or tree."""
+    return path if source_of(path) == LOCAL else path.partition(_BETWEEN)[2]

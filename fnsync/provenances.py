@@ -9,8 +9,9 @@ from dataclasses import replace
 from fnsync.git.bareview import BareView
 from fnsync.git.traces import Made
 from fnsync.model import LOCAL, CommitId, FunctionRow, Touch, Tree, Unit
+from fnsync.places import inside, source_of
 from fnsync.provenance import Provenance
-from fnsync.source.mounts import inner, inside, source_of
+from fnsync.source.mounts import inner
 
 #: The note that tells which commit the columns of git are of; of a source, with its name behind a colon.
 HEAD_NOTE = "head"

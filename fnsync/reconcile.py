@@ -298,12 +298,13 @@ class Reconciler:
             self._writer.heads = {**self._writer.heads, HEAD_NOTE: made.commit}
 
     async def renew_valves(self, renewed: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
-        """Write the stored valves of what serves in another form that means the same.
+        """Write the stored valves of what serves of local functions in another form that means the same.
 
         What serves may be older than its files, and then has values of its own.
         """
         async with self._turn:
-            live = {id: standing.live for id, standing in self._standings.items() if standing.live is not None}
+            local = {id: standing for id, standing in self._standings.items() if standing.unit.source == LOCAL}
+            live = {id: standing.live for id, standing in local.items() if standing.live is not None}
             valves = await asyncio.to_thread(
                 lambda: {id: renewed(function.settings.valves) for id, function in live.items()}
             )

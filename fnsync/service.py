@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from fnsync.chat.upstreams import Upstreams
 from fnsync.config import Config
 from fnsync.edits.archive import Archive
 from fnsync.edits.manager import Manager
+from fnsync.edits.readonly import ReadOnly
 from fnsync.edits.rotation import Rotation
 from fnsync.edits.writer import Writer
 from fnsync.errors import ConfigError, FnsyncError, RepositoryError
@@ -29,7 +30,9 @@ from fnsync.git.edit import Recovered, TreeEditor
 from fnsync.git.journal import Journal
 from fnsync.git.proposals import Target, clean
 from fnsync.git.pull import Puller
+from fnsync.git.remote import redacted
 from fnsync.git.worktree import WorkTree
+from fnsync.model import FunctionId, Revision, Tree
 from fnsync.periodic import every
 from fnsync.plan import Policy
 from fnsync.provenance import Provenance
@@ -95,6 +98,10 @@ class Service:
         self.editor: TreeEditor | None = None
         #: None: there is no usable repository, or this is no server.
         self.pulls: Pulls | None = None
+        #: What was live of sources before the start.
+        self.trees: Collection[Tree] = ()
+        #: Which revision of a function is not taken.
+        self.quarantine: Mapping[FunctionId, Revision] = {}
         self._serving = serving
         self.registry = Registry()
         self.snapshots = Snapshots(data)
@@ -150,8 +157,10 @@ class Service:
             policy=policy,
             on_reload=self._on_reload,
             listener=self.lifecycle,
+            trees=self.trees,
+            quarantine=self.quarantine,
         )
-        self.archive = Archive(self.worktree, config.functions)
+        self.archive = Archive(self.worktree, config.functions, lambda: self.reconciler.trees)
         writer = Writer(
             root=config.functions,
             editor=self.editor,
@@ -164,6 +173,7 @@ class Service:
             write=config.repository.write,
             target=Target(config.repository.remote, config.repository.branch, config.data / "proposals"),
             archive=self.archive,
+            check=ReadOnly(self.source_url).check,
         )
         self.user_valves = UserValves(self.state, self.vault, on_set=self.lifecycle.user_valves_set)
         self.manager = Manager(
@@ -190,6 +200,11 @@ class Service:
             repository = config.repository
             puller = Puller(self.editor, repository.remote, repository.branch)
             self.pulls = Pulls(puller, self.editor.worktree, repository.pull, self.reconciler, self.lifecycle)
+
+    def source_url(self, name: str) -> str | None:
+        """The address of a source, without what is secret in it; None: there is none of that name."""
+        url = next((source.url for source in self.config.sources if source.name == name), None)
+        return None if url is None else redacted(url, url)
 
     def _added_at(self, id: str) -> int | None:
         account = self.state.account(id)

@@ -10,6 +10,7 @@ from fnsync.chat.unfiltered import Unfiltered
 from fnsync.errors import FnsyncError
 from fnsync.git.worktree import WorkTree
 from fnsync.model import FunctionId, Problem
+from fnsync.places import source_of
 from fnsync.plan import Standing, conflict_of
 from fnsync.runtime.pool import Health
 
@@ -41,6 +42,7 @@ def function_status(standing: Standing, health: Health, unfiltered: Unfiltered, 
         "active": live.active if live else asked,
         "global": unit.settings.is_global,
         "path": unit.path,
+        "source": unit.source,
         "revision": unit.revision,
         "live_revision": live.revision if live else None,
         "commit": live.commit if live else None,
@@ -63,6 +65,7 @@ def _rival(standing: Standing, path: str, unfiltered: Unfiltered, active: bool) 
     return {
         **function_status(Standing(standing.unit), Health(), unfiltered, active),
         "path": path,
+        "source": source_of(path),
         "status": "conflict",
         "revision": None,
         "error": _problem(conflict_of(standing, path)),

@@ -13,6 +13,7 @@ from fnsync.changes import LiveChanges
 from fnsync.indexing import IndexWriter
 from fnsync.loading import Loading, same_files
 from fnsync.model import FunctionId, FunctionRow, GoodRevision, LiveFunction, Problem, Revision, Touch, Tree, Unit
+from fnsync.places import source_of
 from fnsync.plan import (
     Policy,
     Standing,
@@ -32,7 +33,7 @@ from fnsync.registry import Registry
 from fnsync.reports import Outcome
 from fnsync.runtime.executor import Executor
 from fnsync.source.catalog import Changes
-from fnsync.source.mounts import Mounts, source_of
+from fnsync.source.mounts import Mounts
 from fnsync.source.snapshots import Snapshots
 from fnsync.standings import Standings
 

@@ -20,6 +20,7 @@ class Summary(BaseModel):
     is_global: bool
     updated_at: int = Field(description="Seconds since the epoch")
     created_at: int = Field(description="Seconds since the epoch")
+    source: str | None = Field(None, description="The source (git) it is mirrored from; local ones have no such key")
 
 
 class Full(Summary):

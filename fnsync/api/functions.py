@@ -17,7 +17,7 @@ from fnsync.api.routes import Answer, Endpoint, Errors, Method, Route, api_route
 from fnsync.chat.access import may_use
 from fnsync.edits.drafts import Content
 from fnsync.edits.entries import MOST, Entry
-from fnsync.edits.exports import full, summary
+from fnsync.edits.exports import full, listed, shown, summary
 from fnsync.edits.fetching import fetch
 from fnsync.edits.manager import Manager, Terms
 from fnsync.edits.transfer import Transfer
@@ -255,13 +255,13 @@ class FunctionEndpoints:
     async def list(self, exchange: Exchange) -> None:
         rows = await asyncio.to_thread(self._service.index.summaries, active=True)
         rows = [row for row in rows if self.is_visible(row.id, exchange.caller)]
-        await exchange.json(200, [summary(row) for row in rows])
+        await exchange.json(200, [listed(row) for row in rows])
 
     async def list_all(self, exchange: Exchange) -> None:
         def read() -> list[dict[str, Any]]:
             owners = self.owners()
             rows = self._service.index.summaries(newest_first=True)
-            return [{**summary(row), "user": owners(row.user_id)} for row in rows]
+            return [{**listed(row), "user": owners(row.user_id)} for row in rows]
 
         await exchange.json(200, await asyncio.to_thread(read))
 
@@ -278,7 +278,7 @@ class FunctionEndpoints:
         # Whoever may not read a source learns nothing of it by searching either.
         rows = await asyncio.to_thread(self._service.index.search, query.q, sources=is_admin)
         found = [row for row in rows if is_admin or (row.is_active and self.is_visible(row.id, exchange.caller))]
-        await exchange.json(200, [summary(row) for row in found[: query.limit]])
+        await exchange.json(200, [listed(row) for row in found[: query.limit]])
 
     def owners(self) -> Callable[[str], Mapping[str, Any] | None]:
         """Looks users up by id, or by the e-mail address that a commit has; blocking."""
@@ -296,7 +296,7 @@ class FunctionEndpoints:
     async def get(self, exchange: Exchange) -> None:
         standing = self.managed(exchange)
         row = await asyncio.to_thread(self._manager.confirmed, await self._row(standing.unit.id))
-        await exchange.json(200, full(row), [etag(row)])
+        await exchange.json(200, shown(row), [etag(row)])
 
     async def create(self, exchange: Exchange) -> None:
         form = await self.body(exchange, FunctionForm)

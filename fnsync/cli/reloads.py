@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from fnsync.cli.output import console, printable
+from fnsync.model import LOCAL
+from fnsync.places import source_of
 
 if TYPE_CHECKING:
     from fnsync.model import Problem
@@ -90,7 +92,8 @@ def problem_lines(problem: Problem, functions: Path) -> Iterator[Text]:
     """A problem with its place, its source line and a mark under the column."""
     if problem.place:
         # A path that terminals and editors can open, from where the command was started.
-        yield Text(printable(shown_path(functions / problem.place)), style="cyan")
+        is_local = source_of(problem.path or "") == LOCAL
+        yield Text(printable(shown_path(functions / problem.place) if is_local else problem.place), style="cyan")
     for line in printable(problem.message).splitlines():
         yield Text(line, style="red")
     if problem.text:

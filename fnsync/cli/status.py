@@ -92,6 +92,7 @@ def _from_row(row: FunctionRow) -> dict[str, Any]:
         "active": row.is_active,
         "global": row.is_global,
         "path": row.path,
+        "source": row.source,
         "revision": row.revision,
         "live_revision": row.live_revision,
         "commit": row.commit,

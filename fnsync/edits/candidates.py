@@ -118,6 +118,8 @@ async def candidates(
 async def _candidate(manager: Manager, named: Named, keep_valves: bool) -> Candidate:
     made = Candidate(named.id, named.entry, manager.unit(named.id))
     try:
+        if made.unit is not None:
+            manager.writer.check_local(made.unit)
         source = encoded(named.entry.content.source)
         [inspected] = await manager.writer.inspect({made.path: source}, [made.path])
         made = replace(made, inspection=inspected.unit.inspection)

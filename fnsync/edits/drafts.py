@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fnsync.edits.readonly import Check, unchecked
 from fnsync.errors import Conflict, Invalid, SourceError, UnknownFunction
 from fnsync.model import Frontmatter, FunctionId, Settings, Unit
 from fnsync.places import own_folder, settings_of
@@ -62,11 +63,15 @@ class Draft:
 class Drafting:
     """Collects what one edit reads and writes."""
 
-    def __init__(self, root: Path, find: Callable[[FunctionId], Unit | None], active: bool) -> None:
-        """`find` gives the claim to an id that counts; `active` is what holds for functions that do not say."""
+    def __init__(
+        self, root: Path, find: Callable[[FunctionId], Unit | None], active: bool, check: Check = unchecked
+    ) -> None:
+        """`find` gives the claim to an id that counts; `active` is what holds for functions that do not say. `check`
+        raises for functions that are not changed here; then each method does that is given one."""
         self._root = root
         self._find = find
         self._active = active
+        self._check = check
         self._before: dict[str, bytes | None] = {}
         #: What the drafts that this one is an attempt of have made of files so far.
         self._earlier: tuple[Mapping[str, bytes | None], ...] = ()
@@ -94,7 +99,7 @@ class Drafting:
 
     def attempt(self, change: Callable[[Drafting], _T]) -> _T:
         """Have a part of the edit made; nothing of it stays if it raises."""
-        part = Drafting(self._root, self._find, self._active)
+        part = Drafting(self._root, self._find, self._active, self._check)
         part._before, part._earlier = self._before, (self._after, *self._earlier)
         result = change(part)
         self._after |= part._after
@@ -121,6 +126,7 @@ class Drafting:
         made = checked_id(id)
         unit = self._find(made)
         if unit is not None:
+            self._check(unit)
             raise Conflict(
                 f"the id {made} is taken, by {unit.path}", hint="choose another one, or update that function"
             )
@@ -136,6 +142,7 @@ class Drafting:
 
     def update(self, unit: Unit, content: Content, *, tried: bool = True) -> None:
         """New source, name and meta of a function; everything else of it stays."""
+        self._check(unit)
         self._put_source(unit.path, content.source, tried)
         self.amend(unit, _described(unit.id, content))
 
@@ -168,12 +175,14 @@ class Drafting:
 
     def delete(self, unit: Unit) -> None:
         """No such function any more: its source, its settings, and for a folder all that is in it."""
+        self._check(unit)
         for path in self._own_files(unit):
             self._put(path, None)
         self._ids[unit.id] = None
 
     def restore(self, unit: Unit, parts: Mapping[str, bytes], name: str | None, meta: Mapping[str, Any]) -> None:
         """An earlier version: its source and helpers (path from the functions folder -> content), name and meta."""
+        self._check(unit)
         settings_path = settings_of(unit.path)
         for path in self._own_files(unit):
             if path != settings_path and path not in parts:
@@ -185,6 +194,7 @@ class Drafting:
 
     def amend(self, unit: Unit, changes: Mapping[str, Any]) -> None:
         """Change keys of a function's settings file. Raises Conflict for a file that is no good."""
+        self._check(unit)
         self._amend(settings_of(unit.path), changes)
         self._ids[unit.id] = None
 
@@ -202,11 +212,13 @@ class Drafting:
 
     def settings(self, unit: Unit) -> Settings:
         """What the settings file says now. Raises Conflict for a file that is no good."""
+        self._check(unit)
         path = settings_of(unit.path)
         return _no_good(lambda: settings.parse(self._text(path), path))
 
     def on_disk(self, unit: Unit) -> Unit:
         """The unit with what its settings file says now. Raises UnknownFunction when its source is gone."""
+        self._check(unit)
         try:
             if self.read(unit.path) is None:
                 raise UnknownFunction(f"there is no function {unit.id!r}")

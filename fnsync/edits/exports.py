@@ -18,7 +18,7 @@ from pydantic import (
 from fnsync.edits.drafts import Content
 from fnsync.edits.entries import Entry, Outcome
 from fnsync.errors import Invalid
-from fnsync.model import FunctionRow, RowSummary
+from fnsync.model import LOCAL, FunctionRow, RowSummary
 
 #: The times that a commit message can hold, in seconds since the epoch.
 FURTHEST_S = 999_999_999_999
@@ -121,8 +121,18 @@ def named(value: Any) -> str:
 # ---- as it is written ------------------------------------------------------------------------------------
 
 
+def listed(row: FunctionRow | RowSummary) -> dict[str, Any]:
+    """A row without its source text, as lists have it: with the source (git) of one that is not local."""
+    return summary(row) if row.source == LOCAL else {**summary(row), "source": row.source}
+
+
+def shown(row: FunctionRow) -> dict[str, Any]:
+    """A row with its source text, and the source (git) of one that is not local."""
+    return {**listed(row), "content": row.content}
+
+
 def summary(row: FunctionRow | RowSummary) -> dict[str, Any]:
-    """A row without its source."""
+    """A row without its source text, as the peer has it."""
     return {
         "version_id": row.version,
         "id": row.id,
@@ -138,7 +148,7 @@ def summary(row: FunctionRow | RowSummary) -> dict[str, Any]:
 
 
 def full(row: FunctionRow) -> dict[str, Any]:
-    """A row with its source."""
+    """A row with its source text, as the peer has it."""
     return {**summary(row), "content": row.content}
 
 

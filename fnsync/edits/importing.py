@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from fnsync.edits.candidates import Candidate, candidates
-from fnsync.edits.drafts import COMPUTED, Drafting
+from fnsync.edits.drafts import Drafting
 from fnsync.edits.entries import Became, Entry, Outcome, Progress
 from fnsync.edits.manager import Manager, Terms
 from fnsync.edits.naming import Named, renamed
-from fnsync.edits.transfer import valves_of
+from fnsync.edits.sameness import is_same
 from fnsync.edits.writer import Edit, Written
 from fnsync.errors import Conflict, FnsyncError, Uncommitted
 from fnsync.git.trailers import Origin
-from fnsync.model import FunctionId, FunctionRow
-from fnsync.vault import Undecipherable
+from fnsync.model import LOCAL, FunctionId, FunctionRow
 
 #: How often the loading of functions is looked at, for telling how far it is, in seconds.
 TICK_S = 0.2
@@ -74,7 +71,9 @@ class Importer:
         tried = await candidates(self._manager, list(wanted.values()), keep_valves=True, tell=checked)
         writing = _Writing(self._manager, options)
         writing.candidates = [one for one in tried if one.refusal is None or options.broken]
-        writing.loose = await self._manager.writer.uncommitted([one.path for one in tried if one.unit is not None])
+        writing.loose = await self._manager.writer.uncommitted(
+            [one.path for one in tried if one.unit is not None and one.unit.source == LOCAL]
+        )
         tell(Progress("writing", 0, len(writing.candidates)))
         with self._loading(writing, tell):
             written = await writing.run(terms)
@@ -113,34 +112,12 @@ class Importer:
         """What becomes of an entry whose function is here already; None: it is to be taken in."""
         if row is None:
             return None
-        if self._is_same(row, named.entry):
+        if is_same(row, named.entry, self._manager.vault):
             return Outcome(named.entry.id, "unchanged", named.id, named.reason)
         if options.replace:
             return None
         reason = f"there is another function {named.id} here; with replace it becomes what the export says"
         return Outcome(named.entry.id, "skipped", None, reason)
-
-    def _is_same(self, row: FunctionRow, entry: Entry) -> bool:
-        """Whether an export of the function would say what the entry says, computed keys, times and owner aside."""
-        manifest = row.meta["manifest"]
-        name = entry.content.name or str(manifest.get("title") or row.id)
-        said = {key: value for key, value in entry.content.meta.items() if value is not None}
-        meta = {"description": str(manifest.get("description") or ""), **said}
-        return (
-            (row.content, row.name) == (entry.content.text, name)
-            and (row.is_active, row.is_global) == (entry.active, entry.is_global)
-            and _json(_without(row.meta, COMPUTED)) == _json(_without(meta, COMPUTED))
-            and self._has_values(row, entry)
-        )
-
-    def _has_values(self, row: FunctionRow, entry: Entry) -> bool:
-        if entry.valves is None:
-            return True
-        given = {name: value for name, value in entry.valves.items() if value is not None}
-        try:
-            return _json(valves_of(row, self._manager.vault)) == _json(given)
-        except Undecipherable:
-            return False
 
     # ---- after -------------------------------------------------------------------------------------------
 
@@ -239,12 +216,3 @@ def _told(exc: FnsyncError) -> str:
 def _one_line(text: str) -> str:
     """A client's text as it can stand in a commit's first line."""
     return " ".join(text.encode(errors="replace").decode().split())[:ORIGIN_CHARACTERS] or "an export"
-
-
-def _without(values: Mapping[str, Any], keys: frozenset[str]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in keys}
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    """Equal for equal values only; `==` takes true for 1."""
-    return json.dumps(value, sort_keys=True)

@@ -192,7 +192,7 @@ class Manager:
             unit = self.standing(id).unit
             return change(drafting, unit, terms.author_now(drafting, unit))
 
-        self.standing(id)
+        self.writer.check_local(self.standing(id).unit)
         expected = {} if terms.expected is None else {id: terms.expected}
         return await self.writer.apply(Edit(terms.author, make, terms.message, expected))
 
@@ -212,6 +212,7 @@ class Manager:
     ) -> tuple[Written, dict[str, Any]]:
         """Replace the stored values; returns them as they are then, too. Raises UnknownFunction, InvalidValves, Invalid
         for too much, NotFound without such a class, and what `Writer.apply` raises."""
+        self.writer.check_local(self.standing(id).unit)
         await asyncio.to_thread(valves.check_size, posted)
         function = self._newest(id)
         manifest = await self._executor.manifest(function)

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fnsync.edits.ciphertexts import LOST, Kept, Renewal, holds_old, left, renewed
 from fnsync.edits.drafts import Drafting
 from fnsync.edits.manager import Manager, Terms
 from fnsync.edits.writer import Edit, Written
 from fnsync.errors import FnsyncError
-from fnsync.places import settings_of
+from fnsync.model import LOCAL
+from fnsync.places import settings_of, source_of
 from fnsync.reconcile import Reconciler
 from fnsync.source.discovery import walk
 from fnsync.source.reading import SETTINGS_BYTES
@@ -129,6 +131,7 @@ class Rotation:
             settings_of(path): id
             for id, standing in self._reconciler.standings.items()
             for path in (standing.unit.path, *standing.rivals)
+            if source_of(path) == LOCAL
         }
         others = {
             path
@@ -151,6 +154,15 @@ class Rotation:
             one
             for id, standing in self._reconciler.standings.items()
             if standing.live is not None
-            for one in left(id, standing.live.settings.valves, self._vault)
+            for one in self._left(id, standing.unit.source, standing.live.settings.valves)
         ]
         return [one for one in found if (one.function, one.field) not in known]
+
+    def _left(self, id: str, source: str, valves: Mapping[str, Any]) -> Iterator[Kept]:
+        found = left(id, valves, self._vault)
+        if source == LOCAL:
+            yield from found
+            return
+        for one in found:
+            if one.reason != LOST:  # what our keys never decrypted keeps none of them
+                yield replace(one, reason=f"it is in a file of the source {source}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fnsync.errors import Invalid, Unauthorized
-from fnsync.model import Inspection, reference_of
+from fnsync.model import FunctionRow, Inspection, reference_of
 from fnsync.runtime.wire import Checked
 from fnsync.source.secrets import MAY_HOLD, holds_secret
 from fnsync.vault import Undecipherable, Vault
@@ -95,6 +95,14 @@ def _is_variable(value: Any) -> bool:
     """Whether a value is taken from the server's environment."""
     reference = reference_of(value)
     return reference is not None and reference[0] == "env"
+
+
+def valves_of(row: FunctionRow, vault: Vault) -> dict[str, Any]:
+    """A row's stored valves in clear. Raises Undecipherable, which names function and field."""
+    try:
+        return shown(row.valves, vault)
+    except Undecipherable as exc:
+        raise Undecipherable(f"{row.id}: {exc.message}", hint=exc.hint) from exc
 
 
 def _is_encrypted(value: Any) -> bool:

@@ -26,6 +26,7 @@ from fnsync.edits import messages
 from fnsync.edits.archive import Archive
 from fnsync.edits.basis import Basis
 from fnsync.edits.drafts import Draft, Drafting
+from fnsync.edits.readonly import Check
 from fnsync.edits.staging import Staging
 from fnsync.errors import (
     Conflict,
@@ -130,9 +131,12 @@ class Writer:
         write: Literal["commit", "branch", "deny"],
         target: Target,
         archive: Archive,
+        check: Check,
     ) -> None:
         """`root` is the functions folder; without `editor` there is no usable repository. `target` is where edits
-        go with `write` at `branch`."""
+        go with `write` at `branch`. `check` raises for functions that are not changed here."""
+        #: Raises ReadOnlySource for a function of a source.
+        self.check_local = check
         self._root = root
         self._editor = editor
         self._staging = staging
@@ -205,7 +209,7 @@ class Writer:
     # ---- draft -------------------------------------------------------------------------------------------
 
     def _draft(self, edit: Edit) -> _Drafted:
-        drafting = Drafting(self._root, self._reconciler.find, self._policy.active)
+        drafting = Drafting(self._root, self._reconciler.find, self._policy.active, self.check_local)
         default = edit.make(drafting)
         return _Drafted(drafting.draft(), default, self._basis.check(edit.expected))
 

@@ -65,7 +65,7 @@ def version_files(worktree: Scope, functions: Path, version: Version) -> Version
     scope = worktree.of(functions)
     source, settings = version.path, settings_of(version.path)
     found = tree.files(scope, version.commit, *whereabouts(source))
-    with Blobs(scope.root) as blobs:
+    with Blobs(scope.root, scope.variables) as blobs:
         ids = _followed(scope, version.commit, found, blobs)
         if source not in ids:
             raise NotFound(f"{source} at {version.commit[:12]} is a link that leads to no file of the functions folder")
@@ -95,6 +95,23 @@ def same_since(worktree: WorkTree, functions: Path, commit: CommitId, source: st
     with Blobs(scope.root) as blobs:
         was = Labelling(blobs).key(before[settings].id if settings in before else None)
     return was == labels.read(_on_disk(functions / settings)).key
+
+
+def same_in(scope: Scope, commit: CommitId, source: str) -> bool:
+    """Whether a function at the newest commit is what it was at another one, under the same name.
+
+    Raises RepositoryError.
+    """
+    head, settings = scope.head(), settings_of(source)
+    if head is None:
+        return False
+    now, then = (tree.files(scope, at, *whereabouts(source)) for at in (head, commit))
+    if source not in then or any(now.get(path) != then.get(path) for path in now | then if _is_own(path, source)):
+        return False
+    with Blobs(scope.root, scope.variables) as blobs:
+        labelling = Labelling(blobs if scope.has_contents() else None)
+        keys = [labelling.key(found[settings].id if settings in found else None) for found in (now, then)]
+    return keys[0] == keys[1]
 
 
 def _is_own(path: str, source: str) -> bool:

@@ -172,8 +172,7 @@ class _Follower:
         if not commits:
             return {}
         lines = "".join(f"{commit}\n" for commit in commits)
-        _, output = command.run(
-            self._scope.root, "rev-list", "--parents", "--no-walk=unsorted", "--stdin", stdin=lines.encode()
-        )
+        asked = ("rev-list", "--parents", "--no-walk=unsorted", "--stdin")
+        _, output = command.run(self._scope.root, *asked, stdin=lines.encode(), variables=self._scope.variables)
         ids = [[CommitId(id) for id in line.split()] for line in output.decode().splitlines()]
         return {commit: parents for commit, *parents in ids}

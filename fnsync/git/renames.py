@@ -62,8 +62,12 @@ def _moved_on(moved: Mapping[str, str], step: Mapping[str, str]) -> dict[str, st
 
 def moves(scope: Scope, old: CommitId, new: CommitId) -> dict[str, str]:
     """Path in `new` -> path in `old`, of all files in the functions folder that moved. Raises RepositoryError."""
-    options = ("-r", "-z", "--name-status", "-M", f"-l{MOST_COMPARED}", "--diff-filter=R")
-    _, output = command.run(scope.root, "diff-tree", *options, old, new, "--", scope.pathspec)
+    # Without the contents git can only tell the same ones.
+    alike = "-M" if scope.has_contents() else "-M100%"
+    options = ("-r", "-z", "--name-status", alike, f"-l{MOST_COMPARED}", "--diff-filter=R")
+    _, output = command.run(
+        scope.root, "diff-tree", *options, old, new, "--", scope.pathspec, variables=scope.variables
+    )
     entries = iter(output.split(b"\0"))
     found = {}
     for status in entries:

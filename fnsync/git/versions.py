@@ -85,9 +85,10 @@ def resolve(worktree: Scope, text: str) -> CommitId:
     if _HEX.fullmatch(text) is None:
         raise NotFound(f"{shown} is no version: expected 4 to 64 hexadecimal digits of a commit")
     # Unlike a plain argument this takes no name of a branch, which may look like a hash.
-    _, output = command.run(worktree.root, "rev-parse", f"--disambiguate={text.lower()}")
+    _, output = command.run(worktree.root, "rev-parse", f"--disambiguate={text.lower()}", variables=worktree.variables)
     candidates = output.decode().split()
-    _, kinds = command.run(worktree.root, "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=output)
+    asked = ("cat-file", "--batch-check=%(objectname) %(objecttype)")
+    _, kinds = command.run(worktree.root, *asked, stdin=output, variables=worktree.variables)
     commits = [line.split()[0] for line in kinds.decode().splitlines() if line.endswith(" commit")]
     if len(commits) > 1:
         raise NotFound(f"{shown} is ambiguous: {len(commits)} commits begin with it", hint="give more digits")
@@ -108,7 +109,7 @@ def _described(scope: Scope, found: Sequence[Station], start: int, end: int) -> 
     if not asked:
         return []
     lines = "".join(f"{station.commit}\n" for station in asked)
-    _, output = command.run(scope.root, *_LOG, stdin=lines.encode())
+    _, output = command.run(scope.root, *_LOG, stdin=lines.encode(), variables=scope.variables)
     said: dict[str, list[str]] = {}
     for record in output.decode(errors="replace").split("\0"):
         commit, *rest = record.split(GROUP, 4)

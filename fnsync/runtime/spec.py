@@ -9,7 +9,8 @@ from typing import Any
 
 from fnsync.config import VARIABLE_PREFIX
 from fnsync.errors import FnsyncError, LoadFailed, ValvesUnfit
-from fnsync.model import LiveFunction, Misfit, Problem, Revision, reference_of
+from fnsync.model import LOCAL, LiveFunction, Misfit, Problem, Revision, reference_of
+from fnsync.places import source_of
 
 #: Gives the value that `{secret: TEXT}` stands for. Raises FnsyncError: another key encrypted the text.
 Decrypt = Callable[[str], str]
@@ -128,6 +129,8 @@ def _decrypted(function: LiveFunction, name: str, text: str, decrypt: Decrypt | 
             "it is encrypted, and this server cannot decrypt valves",
             hint=f"give it as `{name}: {{env: NAME}}` instead",
         )
+    is_local = source_of(function.path) == LOCAL
+    otherwise = "set the value anew" if is_local else f"have the source say `{name}: {{env: NAME}}` instead"
     try:
         return decrypt(text)
     except FnsyncError as exc:
@@ -135,7 +138,7 @@ def _decrypted(function: LiveFunction, name: str, text: str, decrypt: Decrypt | 
             function,
             name,
             "it was encrypted with another key than this server's",
-            hint="start the server with FNSYNC_SECRET_KEY set to the key it was encrypted with, or set the value anew",
+            hint=f"start the server with FNSYNC_SECRET_KEY set to the key it was encrypted with, or {otherwise}",
         ) from exc
 
 

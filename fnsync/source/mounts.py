@@ -15,29 +15,12 @@ from types import MappingProxyType
 
 from fnsync.errors import SourceError
 from fnsync.model import LOCAL, FunctionId, Problem, Tree, Unit
+from fnsync.places import inside, outside, source_of
 from fnsync.source.catalog import Catalog, Changes
 from fnsync.source.discovery import MAX_ID_BYTES, id_of, scan
 from fnsync.source.reading import Reader, Reading
 
 _log = logging.getLogger(__name__)
-
-_BETWEEN = ":"
-
-
-def outside(source: str, path: str) -> str:
-    """A path from a source's tree as it is elsewhere; local ones stay."""
-    return path if source == LOCAL else f"{source}{_BETWEEN}{path}"
-
-
-def source_of(path: str) -> str:
-    """The source that a path is in, or `local`."""
-    source, between, _ = path.partition("/")[0].partition(_BETWEEN)
-    return source if between else LOCAL
-
-
-def inside(path: str) -> str:
-    """A path as one from the root of its functions folder or tree."""
-    return path if source_of(path) == LOCAL else path.partition(_BETWEEN)[2]
 
 
 def told(problem: Problem, source: str) -> Problem:

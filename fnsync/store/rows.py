@@ -16,7 +16,10 @@ from fnsync.model import FunctionRow, Kind, Problem, RowSummary, Status, Unit
 
 COLUMNS = tuple(field.name for field in fields(FunctionRow))
 #: The columns of a RowSummary.
-SUMMARY = ("version", "id", "user_id", "type", "name", "meta", "is_active", "is_global", "updated_at", "created_at")
+SUMMARY = (
+    *("version", "id", "user_id", "type", "name", "meta", "is_active", "is_global", "updated_at", "created_at"),
+    "source",
+)
 _JSON_COLUMNS = ("meta", "valves", "error", "rivals")
 
 
@@ -80,7 +83,7 @@ def row(values: tuple[Any, ...]) -> FunctionRow:
 
 def summary(values: tuple[Any, ...]) -> RowSummary:
     """The summary of a value per column of SUMMARY."""
-    version, id, user_id, kind, name, meta, is_active, is_global, updated_at, created_at = values
+    version, id, user_id, kind, name, meta, is_active, is_global, updated_at, created_at, source = values
     return RowSummary(
         version,
         id,
@@ -92,6 +95,7 @@ def summary(values: tuple[Any, ...]) -> RowSummary:
         bool(is_global),
         updated_at,
         created_at,
+        source,
     )
 
 
