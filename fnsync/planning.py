@@ -27,6 +27,11 @@ from fnsync.treepaths import LOCAL, inner, outer, outer_problem
 
 #: How many functions are tried at the same time; most of that is starting workers, which take turns anyway.
 AT_ONCE = 8
+#: Codes of the problems of units that only stand for files which are not there: their source has them no more, or its
+#: folder is missing.
+_STAND_INS = frozenset({"removed_upstream", "tree_missing"})
+#: That of a revision that was rolled back, which is no reason to take nothing else.
+_QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +169,7 @@ def draft(
     before = [unit for unit in known.units if unit.source == tree.source]
     catalog = Catalog(tree.folder)
     if changed is not None:
-        catalog.restore(inner(tree, unit) for unit in before)
+        catalog.restore(inner(tree, unit) for unit in before if not _is_stand_in(unit))
     catalog.refresh(changed)
     ids = {outer(tree, unit).id for unit in catalog.units.values()} | {unit.id for unit in before}
     claims: dict[FunctionId, _Claims] = {id: _Claims(known.standings.get(id)) for id in ids}
@@ -200,7 +205,8 @@ class _Claims:
                 assert winner is not None
                 yield Draft(_conflict(seen, winner))
         if not self.after:
-            yield Draft(self._removed(was or min(self.before, key=_rank), was is not None, winner, rules))
+            gone = was or min(self.before, key=_rank)
+            yield Draft(self._removed(gone, was is not None, winner, rules))
 
     def _live(self, unit: Unit | None) -> LiveFunction | None:
         """What answers calls now, if it is of that claim."""
@@ -215,7 +221,7 @@ class _Claims:
     def _taken(self, was: Unit | None, seen: Unit, unit: Unit, policy: Policy, rules: Rules) -> Draft:
         """What becomes of the claim that counts."""
         live = self._live(was)
-        is_same = was is not None and replace(was, stamps={}) == replace(seen, stamps={})
+        is_same = was is not None and _is_same(was, seen)
         step, problem = decide(seen, live, policy.denied_imports)
         details, more = bounded(() if is_same else traits(seen) if was is None else differences(was, seen))
         change = FunctionChange(
@@ -233,20 +239,40 @@ class _Claims:
         if problem is not None:
             return Draft(change)
         if is_same:
-            return Draft(replace(change, error=self.standing.problem if self.standing is not None else None))
+            return Draft(replace(change, error=self._problem()))
         if seen.revision is not None and rules.quarantine.get(seen.id) == seen.revision:
             warning = "this revision was rolled back: it is not taken until it changes, or is released"
             return Draft(replace(change, warnings=(warning,)))
         return Draft(change, unit, live) if _is_to_try(step, live, seen) else Draft(change)
+
+    def _problem(self) -> Problem | None:
+        """Why what does not change does not serve as it is."""
+        problem = self.standing.problem if self.standing is not None else None
+        return None if problem is None or problem.code in (_QUARANTINED, *_STAND_INS) else problem
 
     def _removed(self, gone: Unit, counted: bool, heir: Unit | None, rules: Rules) -> FunctionChange:
         warnings = [f"{heir.path} takes over the id"] if heir is not None and counted else []
         if not rules.prune:
             warnings.append("it stays as it is, since its source has `prune: false`")
         live = self._live(gone) is not None
+        if _is_stand_in(gone) and not rules.prune:
+            return FunctionChange(
+                gone.id, gone.path, gone.source, "unchanged", before=gone.revision, after=gone.revision, live=live
+            )
         return FunctionChange(
             gone.id, gone.path, gone.source, "removed", warnings=tuple(warnings), before=gone.revision, live=live
         )
+
+
+def _is_stand_in(unit: Unit) -> bool:
+    return unit.problem is not None and unit.problem.code in _STAND_INS
+
+
+def _is_same(was: Unit, seen: Unit) -> bool:
+    """Whether going over from one to the other changes nothing."""
+    if _is_stand_in(was):
+        return (was.path, was.revision, was.settings) == (seen.path, seen.revision, seen.settings)
+    return replace(was, stamps={}) == replace(seen, stamps={})
 
 
 def _rank(unit: Unit) -> tuple[bool, str, str]:

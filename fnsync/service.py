@@ -28,6 +28,7 @@ from fnsync.edits.writer import Writer
 from fnsync.errors import ConfigError, FnsyncError, RepositoryError
 from fnsync.git.edit import Recovered, TreeEditor
 from fnsync.git.journal import Journal
+from fnsync.git.materialize import TreeLimits
 from fnsync.git.proposals import Target, clean
 from fnsync.git.pull import Puller
 from fnsync.git.remote import redacted
@@ -35,6 +36,8 @@ from fnsync.git.worktree import WorkTree
 from fnsync.model import FunctionId, Revision, Tree
 from fnsync.periodic import every
 from fnsync.plan import Policy
+from fnsync.planning import Planner
+from fnsync.plans import Plans
 from fnsync.provenance import Provenance
 from fnsync.pulls import Pulls
 from fnsync.reconcile import HEAD_S, Reconciler
@@ -102,6 +105,8 @@ class Service:
         self.trees: Collection[Tree] = ()
         #: Which revision of a function is not taken.
         self.quarantine: Mapping[FunctionId, Revision] = {}
+        #: None: this is no server.
+        self.plans: Plans | None = None
         self._serving = serving
         self.registry = Registry()
         self.snapshots = Snapshots(data)
@@ -196,8 +201,18 @@ class Service:
         if self.editor is not None:
             tidy = partial(asyncio.to_thread, self.editor.tidy)
             self._periodic.append(asyncio.create_task(every(TIDY_S, tidy, "packing the repository")))
+        repository = config.repository
+        if self._serving:
+            self.plans = Plans(
+                Planner(self.reconciler.known, self.executor, self.snapshots, policy),
+                self.worktree,
+                config.functions,
+                config.data / "previews",
+                remote=repository.remote,
+                branch=repository.branch,
+                limits=TreeLimits(config.sync.max_files, config.sync.max_size),
+            )
         if self.editor is not None and self._serving:
-            repository = config.repository
             puller = Puller(self.editor, repository.remote, repository.branch)
             self.pulls = Pulls(puller, self.editor.worktree, repository.pull, self.reconciler, self.lifecycle)
 
@@ -268,6 +283,8 @@ class Service:
         """Stop everything, in the order in which parts need each other."""
         self.draining = True
         self.lifecycle.stopping()
+        if self.plans is not None:
+            self.plans.close()
         if self.pulls is not None:
             await self.pulls.close()
         for task in self._periodic:

@@ -91,7 +91,7 @@ class SyncPlan:
     def totals(self) -> Mapping[str, int]:
         """How many functions have each action, and `failing`: how many would not go live, whatever their action."""
         found: dict[str, int] = {action: self._count(action) for action in ACTIONS}
-        return found | {"failing": sum(one.is_wrong for one in self.functions)}
+        return found | {"failing": len(self.failing)}
 
     @property
     def is_empty(self) -> bool:
@@ -101,18 +101,31 @@ class SyncPlan:
     @property
     def is_wrong(self) -> bool:
         """Whether something would not go live."""
-        return bool(self.refused) or any(one.is_wrong for one in self.functions)
+        return bool(self.refused or self.failing)
 
     def applies(self, gate: Literal["each", "all"]) -> bool:
         """Whether a sync with that gate goes over to the commit: with `all`, only if every function of it loads."""
-        return gate == "each" or not any(one.is_wrong for one in self.functions)
+        return gate == "each" or not self.failing
 
     @property
-    def removal_share(self) -> float:
+    def failing(self) -> tuple[FunctionChange, ...]:
+        """What would not go live."""
+        return tuple(one for one in self.functions if one.is_wrong)
+
+    @property
+    def live(self) -> int:
+        """How many functions answer calls now."""
+        return sum(one.live for one in self.functions)
+
+    @property
+    def removed(self) -> int:
+        """How many of these would be removed."""
+        return sum(one.live and one.action == "removed" for one in self.functions) if self.prune else 0
+
+    @property
+    def removed_share(self) -> float:
         """Which part of the functions that answer calls now would be removed; from 0 to 1."""
-        live = [one for one in self.functions if one.live]
-        gone = sum(one.action == "removed" for one in live)
-        return gone / len(live) if live and self.prune else 0.0
+        return self.removed / self.live if self.removed else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; docs/sync.md tells what is in it."""
@@ -125,7 +138,7 @@ class SyncPlan:
             "totals": dict(self.totals),
             "wrong": self.is_wrong,
             "gate_all": self.applies("all"),
-            "removal_share": round(self.removal_share, 4),
+            "removed_share": round(self.removed_share, 4),
             "prune": self.prune,
             "notes": list(self.notes),
             "refused": [asdict(one) for one in self.refused],

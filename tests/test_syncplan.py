@@ -423,6 +423,29 @@ def test_what_a_source_keeps_or_does_not_take(here: Here) -> None:
     assert "prune: false" in found[0].change.warnings[0] and "rolled back" in found[1].change.warnings[0]
 
 
+def test_what_has_left_its_source_and_stays(here: Here) -> None:
+    """`prune: false` keeps it, with a unit that stands for its files."""
+    acme = tree(here, "acme", "acme")
+    here.have(acme, {"gone.py": ONE, "back.py": ONE, "held.py": ONE})
+    for index, unit in enumerate(here.units):
+        code = "quarantined" if unit.id == "held" else "removed_upstream"
+        problem = Problem(code, "…", unit.path)
+        if unit.id != "held":
+            here.units[index] = replace(unit, parts=(), stamps={}, problem=problem)
+        here.standings[unit.id] = replace(here.standings[unit.id], unit=here.units[index], problem=problem)
+    new = replace(acme, folder=tree(here, "new").folder)
+    write(new.folder, {"back.py": ONE, "held.py": ONE})
+    for changed in ({"back.py"}, None):
+        kept = {one.change.id: one.change for one in here.drafts(new, changed, Rules(prune=False))}
+        assert {id: (change.action, change.error) for id, change in kept.items()} == {
+            "gone": ("unchanged", None),
+            "back": ("unchanged", None),
+            "held": ("unchanged", None),
+        }
+        pruned = {one.change.id: one.change.action for one in here.drafts(new, changed)}
+        assert pruned == {"gone": "removed", "back": "unchanged", "held": "unchanged"}
+
+
 # ---- secrets of what nobody has merged -------------------------------------------------------------------------
 
 
@@ -471,15 +494,16 @@ def test_totals_gates_and_shares() -> None:
         change("f", "conflict", live=False, error="taken"),
     )
     assert found.totals == {"added": 1, "changed": 1, "removed": 2, "unchanged": 1, "conflict": 1, "failing": 1}
-    assert found.removal_share == pytest.approx(1 / 3)
-    assert replace(found, prune=False).removal_share == 0
+    assert (found.removed, found.live) == (1, 3) and found.removed_share == pytest.approx(1 / 3)
+    assert [one.id for one in found.failing] == ["f"]
+    assert replace(found, prune=False).removed_share == 0
     assert found.applies("each") and not found.applies("all") and found.is_wrong and not found.is_empty
     good = plan(change("d", "unchanged"))
-    assert good.applies("all") and good.is_empty and not good.is_wrong and good.removal_share == 0
+    assert good.applies("all") and good.is_empty and not good.is_wrong and good.removed_share == 0
     assert not plan(change("d", "unchanged", error="down")).applies("all"), "also one that failed before"
     refused = plan(change("d", "unchanged"), refused=(Problem("id", "no id", "a-b.py"),))
     assert refused.is_wrong and refused.applies("all")
-    assert plan().removal_share == 0
+    assert plan().removed_share == 0
 
 
 def test_json_has_all_of_it() -> None:

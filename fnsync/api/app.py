@@ -27,6 +27,7 @@ from fnsync.api.models import ModelEndpoints
 from fnsync.api.operations import Operations
 from fnsync.api.pipelinefiles import PipelineFileEndpoints
 from fnsync.api.pipelines import PipelineEndpoints
+from fnsync.api.plans import PlanEndpoints
 from fnsync.api.routes import Route, by_path
 from fnsync.api.secrets import SecretEndpoints
 from fnsync.api.syncing import SyncEndpoints
@@ -97,6 +98,7 @@ class App:
             *ImportEndpoints(service, functions).routes(),
             *SecretEndpoints(service).routes(),
             *SyncEndpoints(service).routes(),
+            *PlanEndpoints(service).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
             *InvokingEndpoints(service, functions, calls, rates).routes(),

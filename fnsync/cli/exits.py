@@ -14,8 +14,10 @@ USAGE = 2
 NO_SERVER = 3
 #: There is no token, or the server does not accept it for this.
 UNAUTHORIZED = 4
-#: There is no such function, model, user or token.
+#: There is no such function, model, user, token, source or ref.
 NOT_FOUND = 5
+#: A plan was made, and something of it would not go live.
+WOULD_FAIL = 6
 #: Ended with Ctrl-C, as shells count it.
 INTERRUPTED = 130
 

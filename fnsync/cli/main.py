@@ -17,6 +17,7 @@ from fnsync.cli import (
     invoke,
     logs,
     options,
+    plan,
     project,
     secrets,
     serve,
@@ -63,6 +64,7 @@ app.command("status")(status.status)
 app.command("invoke")(invoke.invoke)
 app.command("logs")(logs.logs)
 app.command("sync")(sync.sync)
+app.command("plan")(plan.plan)
 app.command("import")(importing.import_)
 app.command("export")(exporting.export)
 app.add_typer(token.app, name="token")
