@@ -374,6 +374,14 @@ def test_without_a_server_it_only_reads(tmp_path: Path) -> None:
     assert project.git("status", "--porcelain", "--", "functions") == "" and not (project.root / ".fnsync").exists()
 
 
+def test_it_makes_no_repository(tmp_path: Path) -> None:
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "fnsync.yaml").write_text("functions: functions\n")
+    said = commands.run(tmp_path, "plan", "main")
+    assert said.returncode == exits.FAILED and "no git repository" in said.stderr
+    assert {entry.name for entry in tmp_path.iterdir()} == {"functions", "fnsync.yaml"}
+
+
 # ---- sources ---------------------------------------------------------------------------------------------------
 
 

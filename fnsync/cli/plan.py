@@ -14,7 +14,7 @@ from fnsync.cli import exits
 from fnsync.cli.nearby import server_or_none
 from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
 from fnsync.cli.output import console, print_json
-from fnsync.errors import FnsyncError
+from fnsync.errors import FnsyncError, RepositoryError
 
 if TYPE_CHECKING:
     from fnsync.cli.client import Client
@@ -102,6 +102,8 @@ def _here(config: Config, of: str | None) -> SyncPlan:
 
     if of is not None and of != REPOSITORY and of in _sources(config):
         raise exits.NoServer(f"no server is running on {config.data}, and only it can fetch {of}", hint="fnsync serve")
+    if not any((folder / ".git").exists() for folder in (config.functions, *config.functions.parents)):
+        raise RepositoryError(f"{config.functions} lies in no git repository, so there is nothing to compare with")
     worktree = WorkTree.ensure(config.functions, config.root)
     repository = config.repository
     notes = ["no server runs here: what is there was read, and nothing was loaded"]
