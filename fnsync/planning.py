@@ -16,22 +16,31 @@ from dataclasses import dataclass, field, replace
 from fnsync.differences import differences, traits
 from fnsync.errors import Draining, FnsyncError, ValvesUnfit
 from fnsync.loading import problem_of
-from fnsync.model import CommitId, FunctionId, LiveFunction, Problem, Revision, Settings, Tree, Unit, reference_of
-from fnsync.plan import Known, Policy, Standing, Step, candidate_of, decide
+from fnsync.model import (
+    LOCAL,
+    CommitId,
+    FunctionId,
+    LiveFunction,
+    Problem,
+    Revision,
+    Settings,
+    Tree,
+    Unit,
+    reference_of,
+)
+from fnsync.plan import QUARANTINED, Known, Policy, Standing, Step, candidate_of, decide
 from fnsync.runtime import valves
 from fnsync.runtime.executor import Executor
+from fnsync.source import mounts
 from fnsync.source.catalog import Catalog
 from fnsync.source.snapshots import Snapshots
 from fnsync.syncplan import FunctionChange, SyncPlan, bounded, sorted_changes
-from fnsync.treepaths import LOCAL, inner, outer, outer_problem
 
 #: How many functions are tried at the same time; most of that is starting workers, which take turns anyway.
 AT_ONCE = 8
 #: Codes of the problems of units that only stand for files which are not there: their source has them no more, or its
 #: folder is missing.
 _STAND_INS = frozenset({"removed_upstream", "tree_missing"})
-#: That of a revision that was rolled back, which is no reason to take nothing else.
-_QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,7 @@ class Planner:
 
     async def _try(self, tree: Tree, draft: Draft, unit: Unit, rules: Rules) -> FunctionChange:
         """The change with what a worker says of it; errors are those that a switch would give."""
-        seen = outer(tree, unit)
+        seen = _outer(tree, unit)
         candidate = candidate_of(seen, self._policy.limits, self._policy.active, None)
         withheld: tuple[str, ...] = ()
         if not rules.trusted:
@@ -167,20 +176,25 @@ def draft(
 ) -> tuple[list[Draft], tuple[Problem, ...]]:
     """What would become of each function, and what is refused among the files that were looked at. Blocking."""
     before = [unit for unit in known.units if unit.source == tree.source]
-    catalog = Catalog(tree.folder)
+    catalog = Catalog(tree.folder, is_fixed=True)
     if changed is not None:
-        catalog.restore(inner(tree, unit) for unit in before if not _is_stand_in(unit))
+        catalog.restore(mounts.inner(unit) for unit in before if not _is_stand_in(unit))
     catalog.refresh(changed)
-    ids = {outer(tree, unit).id for unit in catalog.units.values()} | {unit.id for unit in before}
+    ids = {_outer(tree, unit).id for unit in catalog.units.values()} | {unit.id for unit in before}
     claims: dict[FunctionId, _Claims] = {id: _Claims(known.standings.get(id)) for id in ids}
     for unit in catalog.units.values():
-        seen = outer(tree, unit)
+        seen = _outer(tree, unit)
         claims[seen.id].after.append((seen, unit))
     for unit in known.units:
         if unit.id in claims:
             (claims[unit.id].before if unit.source == tree.source else claims[unit.id].others).append(unit)
     drafts = [one for id in sorted(ids) for one in claims[id].drafts(policy, rules)]
-    return drafts, tuple(outer_problem(tree, problem) for problem in catalog.refused)
+    return drafts, tuple(mounts.told(problem, tree.source) for problem in catalog.refused)
+
+
+def _outer(tree: Tree, unit: Unit) -> Unit:
+    """A unit as its tree's catalog has it, as everybody else sees it."""
+    return unit if tree.source == LOCAL else mounts.outer(unit, tree.source, tree.prefix)
 
 
 @dataclass(slots=True)
@@ -248,7 +262,7 @@ class _Claims:
     def _problem(self) -> Problem | None:
         """Why what does not change does not serve as it is."""
         problem = self.standing.problem if self.standing is not None else None
-        return None if problem is None or problem.code in (_QUARANTINED, *_STAND_INS) else problem
+        return None if problem is None or problem.code in (QUARANTINED, *_STAND_INS) else problem
 
     def _removed(self, gone: Unit, counted: bool, heir: Unit | None, rules: Rules) -> FunctionChange:
         warnings = [f"{heir.path} takes over the id"] if heir is not None and counted else []

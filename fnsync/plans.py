@@ -18,10 +18,9 @@ from fnsync.git import refs, remote
 from fnsync.git.forks import Fork, fork
 from fnsync.git.materialize import Selection, TreeLimits, materialize
 from fnsync.git.worktree import WorkTree
-from fnsync.model import CommitId, Tree
+from fnsync.model import LOCAL, CommitId, Tree
 from fnsync.planning import Planner, Rules
 from fnsync.syncplan import SyncPlan
-from fnsync.treepaths import LOCAL
 
 #: Fetches something, and tells the process that does.
 Fetch = Callable[[remote.OnStart | None], CommitId]

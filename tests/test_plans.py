@@ -20,8 +20,8 @@ from fnsync.plans import Candidate, Plans
 from fnsync.runtime.environments import Environments, RequirementsPolicy
 from fnsync.runtime.executor import Executor, ExecutorOptions
 from fnsync.source.catalog import Catalog
+from fnsync.source.mounts import outer
 from fnsync.source.snapshots import Snapshots
-from fnsync.treepaths import outer
 from tests import commands
 from tests.conftest import Project, Server
 
@@ -449,7 +449,7 @@ async def test_a_source_before_it_is_synced(tmp_path: Path, executor: Executor) 
     # What was tried waits for the switch, with all that it may have.
     catalog = Catalog(source.tree.folder)
     catalog.refresh(None)
-    unit = outer(source.tree, catalog.units["good.py"])
+    unit = outer(catalog.units["good.py"], "acme", "acme_")
     waiting = set(executor.processes.workers)
     await executor.load(candidate_of(unit, Limits(), True, None))
     assert set(executor.processes.workers) == waiting

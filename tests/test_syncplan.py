@@ -33,8 +33,8 @@ from fnsync.plan import Known, Policy, Standing, from_good
 from fnsync.planning import Draft, Rules, draft, guarded
 from fnsync.plantext import MARKDOWN_CHARS, code, lines, to_markdown, to_text
 from fnsync.source.catalog import Catalog
+from fnsync.source.mounts import outer
 from fnsync.syncplan import FunctionChange, SyncPlan
-from fnsync.treepaths import inner, outer
 
 COMMIT = CommitId("c" * 40)
 RULES = Rules()
@@ -259,7 +259,7 @@ class Here:
     def have(self, tree: Tree, files: dict[str, str], *, live: bool = True) -> None:
         write(tree.folder, files)
         for unit in units(tree.folder).values():
-            seen = outer(tree, unit)
+            seen = outer(unit, tree.source, tree.prefix)
             self.units.append(seen)
             if live and seen.problem is None and seen.id not in self.standings:
                 self.standings[seen.id] = Standing(seen, live=serving(seen))
@@ -370,16 +370,6 @@ def test_a_source_has_its_prefix_and_says_its_name(here: Here) -> None:
         assert bad.error is not None and bad.error.path == "acme:bad.py" and bad.source == "acme"
 
 
-def test_a_unit_goes_out_of_its_tree_and_back(here: Here) -> None:
-    acme = tree(here, "acme", "acme", "acme_")
-    write(acme.folder, {"a/main.py": "import _x\nclass Pipe(:\n", "a/main.yaml": "{}\n", "_x.py": ""})
-    unit = units(acme.folder)["a/main.py"]
-    seen = outer(acme, unit)
-    assert inner(acme, seen) == unit and seen.source == "acme"
-    names = [seen.path, seen.settings_path, seen.problem.path if seen.problem else "", *seen.stamps]
-    assert all(name is not None and name.startswith("acme:") for name in names)
-
-
 def test_whose_id_it_is(here: Here) -> None:
     here.have(tree(here, "local"), {"mine.py": ONE, "sub/one.py": ONE})
     here.have(tree(here, "zeta", "zeta"), {"theirs.py": ONE, "late.py": ONE})
@@ -416,7 +406,7 @@ def test_what_a_source_keeps_or_does_not_take(here: Here) -> None:
     here.have(acme, {"gone.py": ONE, "held.py": ONE})
     new = replace(acme, folder=tree(here, "new").folder)
     write(new.folder, {"held.py": TWO})
-    held = outer(new, units(new.folder)["held.py"])
+    held = outer(units(new.folder)["held.py"], "acme", "")
     assert held.revision is not None
     found = here.drafts(new, None, Rules(prune=False, quarantine={held.id: held.revision}))
     assert {one.change.id: bool(one.unit) for one in found} == {"gone": False, "held": False}
