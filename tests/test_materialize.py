@@ -221,7 +221,7 @@ def test_a_tree_that_lists_without_end_is_refused(repository: Repository, tmp_pa
         content = b"".join(b"40000 f%d\0" % n + bytes.fromhex(below) for n in range(10))
     bomb = CommitId(repository.git("commit-tree", "-m", "m", object_of(repository, "tree", content)))
     refused(repository, bomb, tmp_path, "more than the 100 files", TreeLimits(files=100))
-    with pytest.raises(SourceRefused, match="more than 1,000 entries"):
+    with pytest.raises(SourceRefused, match="more than 1,100 entries"):
         materialize(repository.folder, bomb, tmp_path / "t", Selection(include=("none",)), TreeLimits(files=10))
 
 

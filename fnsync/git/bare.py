@@ -33,7 +33,8 @@ INCOMING = OURS + "incoming"
 #: Commits that were asked for by their hashes, and those that are kept.
 COMMITS = OURS + "commits/"
 _MARKER = "fnsync.json"
-_TEMPORARY = ".tmp-mirror-"
+#: What names begin with that nobody wants after a crash.
+TEMPORARY = ".tmp-mirror-"
 #: Has git take it for granted that the remote has what is missing here. Only for what runs with a remote at hand: other
 #: commands would try to get it, one by one.
 PROMISED = (
@@ -81,7 +82,7 @@ def marker(folder: Path, url: str) -> Marker | None:
 
 def create(parent: Path, url: str, *, plain: bool, object_format: str | None = None) -> Path:
     """Make an empty mirror beside the one to be replaced. Raises RepositoryError."""
-    folder = parent / (_TEMPORARY + os.urandom(8).hex())
+    folder = parent / (TEMPORARY + os.urandom(8).hex())
     folder.mkdir(parents=True)
     # Not what the operator's git makes by default.
     extra = (f"--object-format={object_format or 'sha1'}",) if can_be_partial() else ()
@@ -93,7 +94,7 @@ def create(parent: Path, url: str, *, plain: bool, object_format: str | None = N
 def replace(folder: Path, fresh: Path) -> None:
     """Put a mirror in the place of another. A crash between leaves none, and the other under a temporary name."""
     with suppress(FileNotFoundError):
-        folder.rename(folder.with_name(_TEMPORARY + os.urandom(8).hex()))
+        folder.rename(folder.with_name(TEMPORARY + os.urandom(8).hex()))
     fresh.rename(folder)
     sweep_beside(folder)
 
@@ -109,7 +110,7 @@ def sweep(folder: Path) -> None:
 
 def sweep_beside(folder: Path) -> None:
     """Remove mirrors that were not finished."""
-    for path in list(folder.parent.glob(_TEMPORARY + "*")):
+    for path in list(folder.parent.glob(TEMPORARY + "*")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -54,6 +54,9 @@ class MirrorOptions:
     depth: int = 1
     #: Whether contents are fetched only when they are needed.
     partial: bool = True
+    #: Whether submodules are part of what is materialized, and contents that Git LFS keeps.
+    submodules: bool = False
+    lfs: bool = False
     timeout_s: float = 120.0
     #: The most that one fetch may bring.
     max_bytes: int = 2 * 1024**3

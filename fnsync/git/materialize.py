@@ -36,6 +36,22 @@ Provide = Callable[[Collection[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """A folder that is complete but for what lies outside of the repository."""
+
+    folder: Path
+    listing: Listing
+    #: The files that were not taken from an earlier folder.
+    fresh: Collection[str]
+    #: What may still be added.
+    left: TreeLimits
+
+
+#: Adds to a folder what lies elsewhere; returns how many files and bytes more there are.
+Finish = Callable[[Made], tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Materialized:
     """A commit's files on disk, in a folder that nobody changes."""
 
@@ -56,17 +72,18 @@ def materialize(
     *,
     beside: tuple[CommitId, Path] | None = None,
     provide: Provide | None = None,
+    finish: Finish | None = None,
 ) -> Materialized:
     """Make `target` from a commit of any repository; what is there already is used as it is.
 
     `beside`: an earlier commit and the folder that was made of it with the same selection: files that are the same
-    become hard links. Submodules are left out. Raises SourceRefused, naming path and limit; LostObject,
+    become hard links. Submodules are left to `finish`. Raises SourceRefused, naming path and limit; LostObject,
     RepositoryError, NotWritable.
     """
     try:
         if target.is_dir():
             return _found(commit, target)
-        return _make(repository, commit, target, selection, limits, beside, provide)
+        return _make(repository, commit, target, selection, limits, beside, provide, finish)
     except OSError as exc:
         raise NotWritable(
             f"the files of {commit[:12]} cannot be written: {exc}",
@@ -91,12 +108,19 @@ def _make(
     limits: TreeLimits,
     beside: tuple[CommitId, Path] | None,
     provide: Provide | None,
+    finish: Finish | None,
 ) -> Materialized:
     found = listing(repository, commit, selection, limits)
     temporary = target.with_name(_TEMPORARY + secrets.token_hex(8))
     try:
         temporary.mkdir(parents=True)
-        bytes_ = _fill(repository, commit, temporary, selection, found, limits, beside, provide)
+        fresh, bytes_ = _fill(repository, commit, temporary, selection, found, limits, beside, provide)
+        files = len(found.files) + len(found.links)
+        if finish is not None:
+            left = TreeLimits(limits.files - files, limits.bytes - bytes_)
+            more_files, more_bytes = finish(Made(temporary, found, fresh, left))
+            files, bytes_ = files + more_files, bytes_ + more_bytes
+        _settle(temporary, fresh)
         try:
             temporary.rename(target)
         except OSError as exc:
@@ -106,7 +130,7 @@ def _make(
         _sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Materialized(target, commit, len(found.files) + len(found.links), bytes_)
+    return Materialized(target, commit, files, bytes_)
 
 
 def _fill(
@@ -118,8 +142,8 @@ def _fill(
     limits: TreeLimits,
     beside: tuple[CommitId, Path] | None,
     provide: Provide | None,
-) -> int:
-    """Write all files; returns their bytes."""
+) -> tuple[Collection[str], int]:
+    """Write all files; returns which of them are not from an earlier folder, and the bytes of all."""
     old = _Earlier(repository, commit, selection, beside)
     known = old.sizes(found.files)
     wanted = {path: id for path, id in found.files.items() if path not in known}
@@ -146,8 +170,7 @@ def _fill(
     for path, target in targets.items():
         os.symlink(target, folder / path)
     _check_links(folder, targets, commit)
-    _settle(folder, wanted)
-    return total
+    return wanted, total
 
 
 class _Earlier:

@@ -3,6 +3,7 @@
     <folder>                  the mirror; its refs are named as at the remote
     <folder>.lock             held by whoever fetches, and by the git that does it
     .tmp-mirror-…             beside it: a mirror that is being made, or was replaced
+    mirror-modules/…/         beside it: mirrors of its submodules
 
 By default little is fetched: at first one commit without its past, later what came since, and contents only when they
 are to be materialized. A mirror that proves broken is made anew beside and renamed in; what was materialized stays.
@@ -11,20 +12,22 @@ are to be materialized. A mirror that proves broken is made anew beside and rena
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
-from fnsync.errors import NotWritable, RepositoryError
-from fnsync.git import bare, refnames
+from fnsync.errors import FetchFailed, NotWritable, RepositoryError, SourceRefused
+from fnsync.git import bare, command, lfs, refnames, submodules
 from fnsync.git.access import GitAccess
 from fnsync.git.fetches import Fetch, Fetched, MirrorOptions, Unusable, between
-from fnsync.git.materialize import Materialized, materialize
+from fnsync.git.materialize import Finish, Made, Materialized, materialize
 from fnsync.git.remote import Commit, log
 from fnsync.git.selection import Selection, TreeLimits, changed
 from fnsync.git.transfer import OPEN, Bounds, OnProgress, Remote, Stopper
@@ -54,6 +57,8 @@ class Mirror:
         self.options = options
         self._turn = threading.RLock()
         self._stopper = Stopper()
+        #: The URLs of what it is a submodule of, from the source down.
+        self._around: tuple[str, ...] = ()
 
     # ---- from the remote -----------------------------------------------------------------------------------
 
@@ -88,8 +93,18 @@ class Mirror:
                 fetch = self._fetch(place, remote)
                 fetch.ensure(commit)
                 provide = fetch.provider(self.selection.tree(commit))
+                finish = self._finisher(place, commit, remote, fetch, beside)
                 try:
-                    return materialize(place, commit, target, self.selection, limits, beside=beside, provide=provide)
+                    return materialize(
+                        place,
+                        commit,
+                        target,
+                        self.selection,
+                        limits,
+                        beside=beside,
+                        provide=provide,
+                        finish=finish,
+                    )
                 except RepositoryError as exc:
                     raise Unusable(exc) from exc
 
@@ -144,6 +159,68 @@ class Mirror:
                 bare.put_together(self.folder, remote, here)
             except OSError as exc:
                 raise _not_writable(self.folder, exc) from exc
+
+    # ---- what lies outside of the repository -----------------------------------------------------------------
+
+    def _finisher(
+        self, place: Path, commit: CommitId, remote: Remote, fetch: Fetch, beside: tuple[CommitId, Path] | None
+    ) -> Finish:
+        """What adds submodules and the contents of Git LFS, where they are wanted."""
+
+        def finish(made: Made) -> tuple[int, int]:
+            files = bytes_ = 0
+            if self.options.lfs:
+                bytes_ += lfs.expand(place, remote, made.folder, made.fresh, made.left)
+            if not self.options.submodules or not made.listing.submodules:
+                return files, bytes_
+            found = submodules.addresses_at(place, commit, fetch.provider(f"{commit}:"))
+            for path, id in self._counted(made.listing.submodules, commit).items():
+                left = TreeLimits(made.left.files - files, made.left.bytes - bytes_)
+                old = None if beside is None else (self._linked(place, beside[0], path), beside[1] / path)
+                sub = self._submodule(path, found)
+                with _told_of(path):
+                    done = sub.materialize(
+                        id,
+                        made.folder / path,
+                        left,
+                        remote.access,
+                        None if old is None or old[0] is None else (old[0], old[1]),
+                        remote.on_progress,
+                    )
+                files, bytes_ = files + done.files, bytes_ + done.bytes
+            return files, bytes_
+
+        return finish
+
+    def _counted(self, found: Mapping[str, CommitId], commit: CommitId) -> Mapping[str, CommitId]:
+        if len(found) > submodules.MOST or len(self._around) >= submodules.MOST_LEVELS:
+            raise SourceRefused(
+                f"{commit[:12]} has more than {submodules.MOST} submodules, or has them more than "
+                f"{submodules.MOST_LEVELS} deep"
+            )
+        return found
+
+    def _submodule(self, path: str, found: Mapping[str, str]) -> Mirror:
+        """The mirror of a submodule, by its path below the selection's folder. Raises SourceRefused."""
+        whole = os.path.normpath(os.path.join(self.selection.path, path))
+        if whole not in found:
+            raise SourceRefused(f"the submodule {whole} has no URL in .gitmodules")
+        url = submodules.resolved(found[whole], self.url)
+        around = (*self._around, self.url)
+        if url in around:
+            raise SourceRefused(f"the submodule {whole} has itself as a submodule")
+        top = self.folder.parent if not self._around else self.folder.parent.parent.parent
+        folder = top / "mirror-modules" / sha256(url.encode()).hexdigest()[:24] / "mirror"
+        mirror = Mirror(folder, url, self.selection.of_submodule(path), self.options)
+        mirror._stopper, mirror._around = self._stopper, around
+        return mirror
+
+    def _linked(self, place: Path, commit: CommitId, path: str) -> CommitId | None:
+        """The commit of a submodule in an earlier commit; None: there was none."""
+        tree = self.selection.tree(commit)
+        done = command.attempt(place, "ls-tree", "-z", "--full-tree", tree, "--", path)
+        about = done.output.partition(b"\t")[0].decode().split()
+        return CommitId(about[2]) if about[1:2] == ["commit"] else None
 
     # ---- in turn, and again where it is broken ---------------------------------------------------------------
 
@@ -206,6 +283,19 @@ class Mirror:
     def _fetch(self, place: Path, remote: Remote) -> Fetch:
         found = bare.marker(place, self.url)
         return Fetch(place, remote, self.options, found is not None and found.plain)
+
+
+@contextmanager
+def _told_of(path: str) -> Iterator[None]:
+    """Says of failures that they are a submodule's."""
+    try:
+        yield
+    except FetchFailed as exc:
+        raise FetchFailed(f"submodule {path}: {exc.message}", reason=exc.reason, hint=exc.hint) from exc
+    except SourceRefused as exc:
+        raise SourceRefused(f"submodule {path}: {exc.message}", hint=exc.hint) from exc
+    except RepositoryError as exc:  # not of this mirror, which need not be made anew for it
+        raise FetchFailed(f"submodule {path}: {exc.message}", reason="corrupt", hint=exc.hint) from exc
 
 
 def _absolute(url: str) -> str:

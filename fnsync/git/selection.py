@@ -38,12 +38,23 @@ class Selection:
     #: Empty: all.
     include: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    #: What goes before a path when the patterns are asked; of a submodule, where it lies.
+    prefix: str = ""
 
     def has(self, path: str) -> bool:
         """Whether a file counts; its path is relative to `path`."""
+        path = self.prefix + path
         if self.include and not self._included.check_file(path).include:
             return False
         return not (self.ignore and self._ignored.check_file(path).include)
+
+    def has_submodule(self, path: str) -> bool:
+        """Whether anything of a submodule may count."""
+        return not (self.ignore and self._ignored.check_file(f"{self.prefix}{path}/").include)
+
+    def of_submodule(self, path: str) -> Selection:
+        """The same about a submodule's own files."""
+        return Selection(".", self.include, self.ignore, f"{self.prefix}{path}/")
 
     @cached_property
     def _included(self) -> GitIgnoreSpec:
@@ -83,12 +94,12 @@ class Listing:
 def listing(repository: Path, commit: CommitId, selection: Selection, limits: TreeLimits) -> Listing:
     """What is selected at a commit. Raises SourceRefused, RepositoryError."""
     found = Listing({}, {}, {})
-    for mode, id, raw in _entries(repository, commit, selection, limits.files * _LOOKED_AT):
+    for mode, id, raw in _entries(repository, commit, selection, (limits.files + 1) * _LOOKED_AT):
         path = os.fsdecode(raw)
-        if not selection.has(path):
+        if not (selection.has_submodule if mode == _SUBMODULE else selection.has)(path):
             continue
         _check_name(raw, path, commit)
-        if path in found.files or path in found.links:
+        if path in found.files or path in found.links or path in found.submodules:
             raise SourceRefused(f"{commit[:12]} has {path} twice")
         if mode == _SUBMODULE:
             found.submodules[path] = CommitId(id)

@@ -115,25 +115,28 @@ class Remote:
         shown = self.access.redacted(text, self.url)
         return "".join(char if char.isprintable() or char == "\n" else " " for char in shown).strip()
 
-    def run(self, repository: Path, *arguments: str, stdin: bytes | None = None) -> command.Done:
-        """Run a command in a bare repository, whatever it comes to.
+    def run(
+        self, repository: Path, *arguments: str, stdin: bytes | None = None, output: IO[bytes] | None = None
+    ) -> command.Done:
+        """Run a command in a bare repository, whatever it comes to. What it answers goes to `output`, if given.
 
         Raises FetchFailed when it takes too long, SourceRefused when too much comes, Draining when it is stopped.
         """
         self.stopper.check()
         line = (*self.access.options, *_OPTIONS, "-c", f"remote.{self.NAME}.url={self.url}", "--git-dir=.", *arguments)
         variables = SILENT | dict(self.access.variables) | {"GIT_ALLOW_PROTOCOL": _PROTOCOLS}
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as given:
+        with tempfile.TemporaryFile() as kept, tempfile.TemporaryFile() as given:
+            answer = output or kept
             given.write(stdin or b"")
             given.seek(0)
             process = command.begin(
-                repository, *line, stdin=given, stdout=output, variables=variables, keep=(self.keep,)
+                repository, *line, stdin=given, stdout=answer, variables=variables, keep=(self.keep,)
             )
             try:
                 if self.on_start is not None:
                     self.on_start(process.pid)
                 self.stopper.began(process)
-                said = self._follow(process, repository, output)
+                said = self._follow(process, repository, answer)
             finally:
                 self.stopper.began(None)
                 kill(process)
@@ -141,8 +144,8 @@ class Remote:
                 if process.stderr is not None:
                     process.stderr.close()
             self.stopper.check()
-            output.seek(0)
-            return command.Done(process.returncode, output.read(), self.clean(said))
+            kept.seek(0)
+            return command.Done(process.returncode, kept.read(), self.clean(said))
 
     def _follow(self, process: subprocess.Popen[bytes], repository: Path, output: IO[bytes]) -> str:
         """Read what a process says until it ends; returns it without the progress. Raises as `run`."""
