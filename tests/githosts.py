@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,7 +32,7 @@ class HttpGitHost:
     def __enter__(self) -> HttpGitHost:
         host = self
 
-        class Handler(_GitHandler):
+        class Handler(GitHandler):
             owner = host
 
         self._server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
@@ -44,12 +45,14 @@ class HttpGitHost:
         self._server.server_close()
 
 
-class _GitHandler(BaseHTTPRequestHandler):
+class GitHandler(BaseHTTPRequestHandler):
+    """Serves what its owner's folder holds."""
+
     protocol_version = "HTTP/1.1"
     owner: HttpGitHost
 
     def do_GET(self) -> None:
-        self._serve(b"")
+        self.serve(b"")
 
     def do_POST(self) -> None:
         if self.headers.get("Transfer-Encoding") == "chunked":
@@ -60,9 +63,9 @@ class _GitHandler(BaseHTTPRequestHandler):
             self.rfile.readline()
         else:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self._serve(body)
+        self.serve(body)
 
-    def _serve(self, body: bytes) -> None:
+    def serve(self, body: bytes) -> None:
         path, _, query = self.path.partition("?")
         self.owner.requests.append(self.path)
         variables = {
@@ -80,7 +83,10 @@ class _GitHandler(BaseHTTPRequestHandler):
         done = subprocess.run(line, input=body, env=os.environ | variables, capture_output=True, check=False)
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
-        self.send_response(int(headers.pop("Status", "200").split()[0]))
+        self.answer(int(headers.pop("Status", "200").split()[0]), headers, content)
+
+    def answer(self, status: int, headers: Mapping[str, str], content: bytes = b"") -> None:
+        self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))

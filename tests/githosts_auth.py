@@ -7,10 +7,8 @@ import base64
 import datetime
 import ipaddress
 import json
-import os
 import shlex
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-LOOPBACK = "127.0.0.1"
-
+from tests.githosts import LOOPBACK, GitHandler, HttpGitHost
 
 # ---- TLS -------------------------------------------------------------------------------------------------
 
@@ -75,11 +72,11 @@ def certificates(folder: Path) -> Certificates:
 
 
 @dataclass
-class GuardedHost:
-    """`git http-backend` behind HTTP. What it asks for and does may be changed at any time."""
+class GuardedHost(HttpGitHost):
+    """A host that asks who calls. What it asks for and does may be changed at any time."""
 
-    folder: Path
-    url: str = ""
+    #: Without a slash at the end.
+    address: str = ""
     #: user -> password; None: everybody is let in.
     logins: dict[str, str] | None = None
     #: Where it sends callers on to, once they are let in.
@@ -95,8 +92,8 @@ class GuardedHost:
     #: What each request had as Authorization.
     shown: list[str | None] = field(default_factory=list)
 
-    def repository(self, name: str) -> str:
-        return f"{self.url}/{name}"
+    def url(self, name: str) -> str:
+        return f"{self.address}/{name}"
 
     def allows(self, header: str | None) -> bool:
         if self.logins is None:
@@ -106,79 +103,33 @@ class GuardedHost:
         return user in self.logins and self.logins[user] == password
 
 
-class _GitHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    host: GuardedHost
+class _GuardedHandler(GitHandler):
+    owner: GuardedHost
 
-    def do_GET(self) -> None:
-        self._serve(b"")
-
-    def do_POST(self) -> None:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            body = b""
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-        else:
-            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        self._serve(body)
-
-    def _serve(self, body: bytes) -> None:
-        host, header = self.host, self.headers.get("Authorization")
+    def serve(self, body: bytes) -> None:
+        host, header = self.owner, self.headers.get("Authorization")
         host.shown.append(header)
         if host.redirect_first is not None and not self.path.startswith("/moved"):
-            return self._answer(302, {"Location": host.redirect_first + self.path})
+            return self.answer(302, {"Location": host.redirect_first + self.path})
         if not host.allows(header):
-            return self._answer(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"who are you?")
+            return self.answer(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"who are you?")
         if host.redirect is not None:
-            return self._answer(302, {"Location": host.redirect + self.path})
+            return self.answer(302, {"Location": host.redirect + self.path})
         if host.status is not None:
-            return self._answer(host.status, {})
+            return self.answer(host.status, {})
         if self.command == "POST" and not host.gate.is_set():
             host.waiting.set()
             host.gate.wait(20)
-        path, _, query = self.path.partition("?")
-        done = subprocess.run(
-            ["git", "http-backend"],
-            input=body,
-            capture_output=True,
-            check=True,
-            env=os.environ
-            | {
-                "GIT_PROJECT_ROOT": str(host.folder),
-                "GIT_HTTP_EXPORT_ALL": "1",
-                "PATH_INFO": path,
-                "QUERY_STRING": query,
-                "REQUEST_METHOD": self.command,
-                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-            },
-        )
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
-        headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
-        self._answer(int(headers.pop("Status", "200").split()[0]), headers, content)
-
-    def _answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+        super().serve(body)
 
 
 @contextmanager
 def guarded_host(folder: Path, tls: Certificates | None = None) -> Iterator[GuardedHost]:
     host = GuardedHost(folder)
     host.gate.set()
-    handler = type("Handler", (_GitHandler,), {"host": host})
+    handler = type("Handler", (_GuardedHandler,), {"owner": host})
     with _served(handler, tls) as url:
-        host.url = url
+        host.address = url
         yield host
 
 
@@ -315,10 +266,10 @@ class FakeGithub:
 def fake_github(app: int, installation: int, public_key: Any) -> Iterator[FakeGithub]:
     api = FakeGithub(app, installation, public_key)
 
-    class Handler(_GitHandler):
-        def _serve(self, body: bytes) -> None:
+    class Handler(GitHandler):
+        def serve(self, body: bytes) -> None:
             status, content = api.answer(self.path, self.headers.get("Authorization", ""), body)
-            self._answer(status, {"Content-Type": "application/json"}, content)
+            self.answer(status, {"Content-Type": "application/json"}, content)
 
     with _served(Handler) as url:
         api.url = url

@@ -23,7 +23,10 @@ from fnsync.errors import AccessRefused, ConfigError, FetchFailed, FnsyncError
 from fnsync.git import command, githubapp
 from fnsync.git.access import GitAccess, access, unfit
 from fnsync.git.addresses import parse
+from fnsync.git.fetches import MirrorOptions
 from fnsync.git.githubapp import GithubTokens
+from fnsync.git.materialize import Selection
+from fnsync.git.mirror import Mirror
 from fnsync.git.refusals import refusal, refused
 from fnsync.git.scratch import clean, private_folder
 from tests.commandlines import command_lines
@@ -132,7 +135,7 @@ def caller(tmp_path: Path) -> Caller:
 
 
 def test_a_token_opens_a_repository_over_tls(hosts: Hosts, caller: Caller) -> None:
-    url = hosts.tls.repository("acme.git")
+    url = hosts.tls.url("acme.git")
     done = caller.ls(token(), url, {"TOKEN": f"{TOKEN}\n"}, GIT_SSL_CAINFO=str(hosts.certificates.ca))
     assert done.code == 0, done.said
     assert hosts.commit in done.output.decode()
@@ -141,7 +144,7 @@ def test_a_token_opens_a_repository_over_tls(hosts: Hosts, caller: Caller) -> No
 def test_a_password_may_have_any_characters(hosts: Hosts, caller: Caller) -> None:
     hosts.plain.logins = {"ada love": PASSWORD}
     auth = auth_of(username="ada love", password={"env": "PW"})
-    done = caller.ls(auth, hosts.plain.repository("acme.git"), {"PW": PASSWORD})
+    done = caller.ls(auth, hosts.plain.url("acme.git"), {"PW": PASSWORD})
     assert done.code == 0, done.said
 
 
@@ -167,10 +170,10 @@ def test_beside_a_token_stands_the_user_that_the_host_wants(
 
 
 def test_the_helpers_of_the_operator_are_neither_asked_nor_told(hosts: Hosts, caller: Caller, tmp_path: Path) -> None:
-    url, told = hosts.plain.repository("acme.git"), tmp_path / "told"
+    url, told = hosts.plain.url("acme.git"), tmp_path / "told"
     config = tmp_path / "gitconfig"
     helper = f"!f() {{ echo $1 >> '{told}'; cat >> '{told}'; echo username=u; echo password=p; }}; f"
-    for key in ("credential.helper", f"credential.{hosts.plain.url}.helper"):
+    for key in ("credential.helper", f"credential.{hosts.plain.address}.helper"):
         subprocess.run(["git", "config", "-f", config, "--add", key, helper], check=True)
     variables = {"GIT_CONFIG_GLOBAL": str(config)}
     assert caller.ls(token(), url, {"TOKEN": TOKEN}, **variables).code == 0
@@ -181,7 +184,7 @@ def test_the_helpers_of_the_operator_are_neither_asked_nor_told(hosts: Hosts, ca
 
 
 def test_a_wrong_token_is_told_with_its_key_and_without_itself(hosts: Hosts, caller: Caller) -> None:
-    url = hosts.plain.repository("acme.git")
+    url = hosts.plain.url("acme.git")
     done = caller.ls(token(), url, {"TOKEN": "wrong-token"})
     assert refusal(done.said) == "the login was refused"
     error = refused(done.said, url, token())
@@ -205,7 +208,7 @@ def test_a_fetch_that_fails_for_a_refusal_is_told_as_one(caller: Caller) -> None
 
 
 def test_what_else_a_host_refuses_is_told_apart(hosts: Hosts, caller: Caller) -> None:
-    url = hosts.plain.repository("acme.git")
+    url = hosts.plain.url("acme.git")
     assert refusal(caller.ls(auth_of(), url, {}).said) == "a login is asked for, and there is none"
     hosts.plain.status = 403
     assert refusal(caller.ls(token(), url, {"TOKEN": TOKEN}).said) == "access is forbidden"
@@ -213,13 +216,13 @@ def test_what_else_a_host_refuses_is_told_apart(hosts: Hosts, caller: Caller) ->
     assert "no such repository" in str(refusal(caller.ls(token(), url, {"TOKEN": TOKEN}).said))
     hosts.plain.status = 500
     assert refusal(caller.ls(token(), url, {"TOKEN": TOKEN}).said) is None
-    done = caller.ls(token(), hosts.tls.repository("acme.git"), {"TOKEN": TOKEN})
+    done = caller.ls(token(), hosts.tls.url("acme.git"), {"TOKEN": TOKEN})
     assert refusal(done.said) == "the host's certificate is not trusted"
     assert hosts.tls.shown == [], "nothing is sent to a host that nobody vouches for"
 
 
 def test_nothing_shows_in_any_command_line_while_git_runs(hosts: Hosts, caller: Caller) -> None:
-    host, url, seen = hosts.plain, hosts.plain.repository("acme.git"), list[bytes]()
+    host, url, seen = hosts.plain, hosts.plain.url("acme.git"), list[bytes]()
     host.gate.clear()
     mirror = caller.folder / "mirror"
     subprocess.run(["git", "init", "-q", "--bare", mirror], check=True)
@@ -242,20 +245,35 @@ def test_nothing_shows_in_any_command_line_while_git_runs(hosts: Hosts, caller: 
     assert kept == []
 
 
+def test_a_mirror_is_fetched_with_a_token_and_keeps_none(hosts: Hosts, caller: Caller) -> None:
+    url, folder = hosts.plain.url("acme.git"), caller.folder / "source" / "mirror"
+    mirror = Mirror(folder, url, Selection("functions"), MirrorOptions())
+    with access(token(), url, {"TOKEN": TOKEN}, caller.scratch) as given:
+        commit = mirror.fetch("main", given).commit
+        made = mirror.materialize(commit, caller.folder / "tree", access=given)
+    assert commit == hosts.commit
+    assert made.folder.joinpath("a.py").read_text() == "A = 1\n"
+    assert not [file for file in folder.parent.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
+    with pytest.raises(AccessRefused) as told, access(token(), url, {"TOKEN": "wrong"}, caller.scratch) as given:
+        mirror.fetch("main", given)
+    assert told.value.message == f"{url}: the login was refused (auth.token)"
+    assert told.value.reason == "refused"
+
+
 @pytest.mark.parametrize("when", ["redirect", "redirect_first"])
 def test_a_host_that_one_is_sent_on_to_gets_no_credentials(hosts: Hosts, caller: Caller, when: str) -> None:
-    setattr(hosts.plain, when, hosts.tls.url)
+    setattr(hosts.plain, when, hosts.tls.address)
     hosts.tls.logins = {"oauth2": TOKEN}
     variables = {"GIT_SSL_CAINFO": str(hosts.certificates.ca)}
-    done = caller.ls(token(), hosts.plain.repository("acme.git"), {"TOKEN": TOKEN}, **variables)
+    done = caller.ls(token(), hosts.plain.url("acme.git"), {"TOKEN": TOKEN}, **variables)
     assert done.code != 0
     assert hosts.tls.shown, "it was not sent on"
     assert set(hosts.tls.shown) == {None}
 
 
 def test_a_repository_that_moved_on_its_host_is_followed(hosts: Hosts, caller: Caller) -> None:
-    hosts.plain.redirect_first = f"{hosts.plain.url}/moved"
-    done = caller.ls(token(), hosts.plain.repository("acme.git"), {"TOKEN": TOKEN})
+    hosts.plain.redirect_first = f"{hosts.plain.address}/moved"
+    done = caller.ls(token(), hosts.plain.url("acme.git"), {"TOKEN": TOKEN})
     assert done.code == 0, done.said
 
 
@@ -268,7 +286,7 @@ def test_secrets_do_not_come_out_of_redaction(hosts: Hosts, caller: Caller) -> N
 
 def test_traces_of_git_show_no_credentials(hosts: Hosts, caller: Caller) -> None:
     basic = base64.b64encode(f"oauth2:{TOKEN}".encode()).decode()
-    url = hosts.plain.repository("acme.git")
+    url = hosts.plain.url("acme.git")
     with access(token(), url, {"TOKEN": TOKEN}, caller.scratch) as given:
         done = caller.git(given, "ls-remote", url, GIT_TRACE="1", GIT_CURL_VERBOSE="1")
     assert done.code == 0
@@ -541,7 +559,7 @@ def test_the_sshd_of_this_machine_is_spoken_to_as_well(hosts: Hosts, caller: Cal
 
 def test_an_app_gets_a_token_and_is_let_in_with_it(hosts: Hosts, caller: Caller) -> None:
     hosts.plain.logins = {"x-access-token": hosts.github.token}
-    tokens, url = GithubTokens(), hosts.plain.repository("acme.git")
+    tokens, url = GithubTokens(), hosts.plain.url("acme.git")
     for _ in range(2):
         with access(hosts.app_auth(), url, {"KEY": hosts.app_pem}, caller.scratch, tokens=tokens) as given:
             done = caller.git(given, "ls-remote", url)
@@ -563,7 +581,7 @@ def test_a_token_is_asked_for_anew_five_minutes_before_its_end(hosts: Hosts) -> 
 
 
 def test_a_token_that_is_refused_is_not_used_again(hosts: Hosts, caller: Caller) -> None:
-    tokens, url, environ = GithubTokens(), hosts.plain.repository("acme.git"), {"KEY": hosts.app_pem}
+    tokens, url, environ = GithubTokens(), hosts.plain.url("acme.git"), {"KEY": hosts.app_pem}
     with pytest.raises(AccessRefused), access(hosts.app_auth(), url, environ, caller.scratch, tokens=tokens):
         raise FetchFailed(f"it failed: fatal: Authentication failed for '{url}'")
     with access(hosts.app_auth(), url, environ, caller.scratch, tokens=tokens):

@@ -15,6 +15,9 @@ import pytest
 from fnsync.configgit import SourceVerify
 from fnsync.errors import ConfigError, FnsyncError, LostObject, VerificationFailed
 from fnsync.git import signatures, verify
+from fnsync.git.fetches import MirrorOptions
+from fnsync.git.materialize import Selection
+from fnsync.git.mirror import Mirror
 from fnsync.model import CommitId
 from tests.commandlines import command_lines
 from tests.repositories import Repository
@@ -339,6 +342,16 @@ def test_a_signed_tag_vouches_for_its_commit(signer: Signer) -> None:
     assert error.startswith(f"tag v3 is not signed; commit {signer.plain[:12]} is not signed; expected")
     assert signer.refused(signer.plain, "v4").message.startswith(f"commit {signer.plain[:12]} is not signed; expected")
     assert "tag v5 is not in" in signer.refused(signer.plain, "v5").message
+
+
+def test_the_tag_that_a_mirror_found_vouches_for_its_commit(signer: Signer) -> None:
+    signer.git("tag", "-s", "-m", "one", "v1.2.0", signer.plain)
+    folder = signer.folder / "source" / "mirror"
+    mirror = Mirror(folder, str(signer.repository.folder), Selection(), MirrorOptions())
+    fetched = mirror.fetch("^1.0")
+    rules = SourceVerify(ssh=(signer.keys.public("ada"),))
+    signed = verify.verify(folder, fetched.commit, fetched.tag, rules, signer.scratch)
+    assert signed.startswith("ada@example.org "), fetched.tag
 
 
 def test_a_signed_commit_needs_no_signed_tag(signer: Signer) -> None:
