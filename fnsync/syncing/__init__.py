@@ -1,0 +1,1 @@
+"""Follows sources: git repositories whose functions are served beside the local ones."""
