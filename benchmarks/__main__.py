@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import chatting, completions, editing, listing, memory, report, saving, starting
+from benchmarks import chatting, completions, editing, listing, memory, report, saving, starting, syncing
 from benchmarks.bench import QUICK, Bench, Sizes
 from benchmarks.load import Load, LoadError
 from benchmarks.report import Row
@@ -40,6 +40,10 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "edit": editing.one,
     "editors": editing.many,
     "history": editing.history,
+    "push": syncing.push,
+    "sync": syncing.sync,
+    "mirror": syncing.mirror,
+    "sources": syncing.sources_memory,
 }
 
 

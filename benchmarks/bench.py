@@ -39,6 +39,10 @@ class Sizes:
     editors: int = 50
     #: Of each editor.
     edits_each: int = 6
+    pushes: int = 20
+    #: Commits of the repository that is mirrored.
+    mirrored: int = 5_000
+    mirrors: int = 5
 
     @property
     def many(self) -> int:
@@ -60,6 +64,9 @@ QUICK = Sizes(
     edits=7,
     editors=10,
     edits_each=2,
+    pushes=5,
+    mirrored=300,
+    mirrors=2,
 )
 
 
