@@ -210,11 +210,17 @@ class Config(Section):
     policy: Policy = Policy()
 
     _root: Path = PrivateAttr(default_factory=Path.cwd)
+    _file: Path | None = PrivateAttr(default=None)
 
     @property
     def root(self) -> Path:
         """Absolute folder of the configuration file."""
         return self._root
+
+    @property
+    def file(self) -> Path | None:
+        """Where the configuration is read from, be it there or not; absolute. None: from no file."""
+        return self._file
 
     @property
     def limits(self) -> Limits:
@@ -256,7 +262,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
         raise ConfigError(f"{file}: cannot be read: {exc.strerror}") from exc
     # What the search put in to lead upwards is taken out, so that paths read as one would write them.
     root = file.absolute().parent if named else Path(os.path.abspath(file)).parent
-    return parse(text, environ, root=root, name=str(file))
+    config = parse(text, environ, root=root, name=str(file))
+    config._file = root / file.name
+    return config
 
 
 def nearest_file(folder: Path) -> Path:

@@ -62,6 +62,9 @@ def _http_url(value: object) -> str:
 def _git_url(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or value.startswith("-"):
         raise ValueError("must be a git URL or the path of a repository")
+    if value.startswith(("http://", "https://")) and urlsplit(value).username:
+        # It would stand on command lines, and may be a token.
+        raise ValueError("must not hold a user or password; give them in auth")
     return _without_password(value)
 
 

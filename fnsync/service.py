@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -31,9 +31,7 @@ from fnsync.git.journal import Journal
 from fnsync.git.materialize import TreeLimits
 from fnsync.git.proposals import Target, clean
 from fnsync.git.pull import Puller
-from fnsync.git.remote import redacted
 from fnsync.git.worktree import WorkTree
-from fnsync.model import FunctionId, Revision, Tree
 from fnsync.periodic import every
 from fnsync.plan import Policy
 from fnsync.planning import Planner
@@ -52,6 +50,9 @@ from fnsync.status import functions_status, repository_status
 from fnsync.store.filing import filing_of
 from fnsync.store.index import Index
 from fnsync.store.state import State
+from fnsync.syncing.editing import SourceEditor
+from fnsync.syncing.sources import Sources
+from fnsync.syncing.telling import source_status
 from fnsync.uservalves import UserValves
 from fnsync.vault import Vault
 from fnsync.watch import Watcher
@@ -101,10 +102,6 @@ class Service:
         self.editor: TreeEditor | None = None
         #: None: there is no usable repository, or this is no server.
         self.pulls: Pulls | None = None
-        #: What was live of sources before the start.
-        self.trees: Collection[Tree] = ()
-        #: Which revision of a function is not taken.
-        self.quarantine: Mapping[FunctionId, Revision] = {}
         #: None: this is no server.
         self.plans: Plans | None = None
         self._serving = serving
@@ -132,6 +129,8 @@ class Service:
         )
         self.executor.logs.on_line = listeners.line
         self.vault.check()
+        #: Git repositories that are followed beside the local functions.
+        self.sources = Sources(config, environ, self._publish, listeners.step)
         self.lifecycle = Lifecycle(self.executor, self.registry, self.version, self._added_at, serving=serving)
         self.unfiltered = Unfiltered()
         self.filing = filing_of(data)
@@ -162,8 +161,8 @@ class Service:
             policy=policy,
             on_reload=self._on_reload,
             listener=self.lifecycle,
-            trees=self.trees,
-            quarantine=self.quarantine,
+            trees=await asyncio.to_thread(self.sources.trees),
+            quarantine=self.sources.quarantine(),
         )
         self.archive = Archive(self.worktree, config.functions, lambda: self.reconciler.trees)
         writer = Writer(
@@ -178,7 +177,7 @@ class Service:
             write=config.repository.write,
             target=Target(config.repository.remote, config.repository.branch, config.data / "proposals"),
             archive=self.archive,
-            check=ReadOnly(self.source_url).check,
+            check=ReadOnly(self.sources.url).check,
         )
         self.user_valves = UserValves(self.state, self.vault, on_set=self.lifecycle.user_valves_set)
         self.manager = Manager(
@@ -191,6 +190,7 @@ class Service:
             self.archive,
             owners=self._owners,
         )
+        self.source_editor = SourceEditor(config, self.environ, self.editor)
         self.rotation = Rotation(self.manager, self.reconciler, self.user_valves, config.functions, self._on_step)
         # Watching begins before the first look, so that nothing is missed between the two.
         self.watcher = Watcher(config.functions, locked=self._locked, rescan_s=config.watch.rescan)
@@ -203,23 +203,35 @@ class Service:
             self._periodic.append(asyncio.create_task(every(TIDY_S, tidy, "packing the repository")))
         repository = config.repository
         if self._serving:
+            planner = Planner(self.reconciler.known, self.executor, self.snapshots, policy)
             self.plans = Plans(
-                Planner(self.reconciler.known, self.executor, self.snapshots, policy),
+                planner,
                 self.worktree,
                 config.functions,
                 config.data / "previews",
                 remote=repository.remote,
                 branch=repository.branch,
                 limits=TreeLimits(config.sync.max_files, config.sync.max_size),
+                sources=self.sources,
             )
+            self.sources.start(self.reconciler, planner)
         if self.editor is not None and self._serving:
             puller = Puller(self.editor, repository.remote, repository.branch)
             self.pulls = Pulls(puller, self.editor.worktree, repository.pull, self.reconciler, self.lifecycle)
 
-    def source_url(self, name: str) -> str | None:
-        """The address of a source, without what is secret in it; None: there is none of that name."""
-        url = next((source.url for source in self.config.sources if source.name == name), None)
-        return None if url is None else redacted(url, url)
+    @property
+    def follows(self) -> bool:
+        """Whether anything is synced by itself."""
+        return bool(self.sources.followers) or (self.pulls is not None and self.pulls.interval_s is not None)
+
+    def sync(self) -> None:
+        """Have all that is followed by itself synced now."""
+        self.sources.ask_all()
+        if self.pulls is not None and self.pulls.interval_s is not None:
+            self.pulls.ask()
+
+    def _publish(self, event: str, about: Mapping[str, Any]) -> None:
+        self.lifecycle.publish(event, data=about)
 
     def _added_at(self, id: str) -> int | None:
         account = self.state.account(id)
@@ -285,6 +297,7 @@ class Service:
         self.lifecycle.stopping()
         if self.plans is not None:
             self.plans.close()
+        await self.sources.close()
         if self.pulls is not None:
             await self.pulls.close()
         for task in self._periodic:
@@ -320,6 +333,10 @@ class Service:
             "uptime_s": round(time.time() - self.started_at, 3),
             "repository": repository_status(self.worktree, self.config.repository.write),
             "pull": self.pulls.status() if self.pulls is not None else None,
+            "sources": [
+                source_status(follower, reconciler.standings.values()) for follower in self.sources.followers.values()
+            ],
+            "sources_problem": self.sources.problem,
             "watcher": {"mode": self.watcher.mode, "problem": self.watcher.problem},
             "sandbox": executor.sandbox(),
             "environments": [asdict(state) for state in executor.environments.states()],

@@ -30,6 +30,7 @@ from fnsync.api.pipelines import PipelineEndpoints
 from fnsync.api.plans import PlanEndpoints
 from fnsync.api.routes import Route, by_path
 from fnsync.api.secrets import SecretEndpoints
+from fnsync.api.sources import SourceEndpoints
 from fnsync.api.syncing import SyncEndpoints
 from fnsync.api.tally import Tally
 from fnsync.api.tokens import TokenEndpoints
@@ -99,6 +100,7 @@ class App:
             *SecretEndpoints(service).routes(),
             *SyncEndpoints(service).routes(),
             *PlanEndpoints(service).routes(),
+            *SourceEndpoints(service).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
             *InvokingEndpoints(service, functions, calls, rates).routes(),

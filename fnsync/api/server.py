@@ -26,7 +26,6 @@ from fnsync.errors import ConfigError
 from fnsync.units import format_size
 
 if TYPE_CHECKING:
-    from fnsync.pulls import Pulls
     from fnsync.service import Service
 
 #: How long an idle connection is kept.
@@ -92,8 +91,7 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
-        if self._service.pulls is not None and self._service.pulls.interval_s is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._on_hangup, self._service.pulls, os.isatty(0))
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup, os.isatty(0))
         # They stay until the loop is closed: a late signal must not end the process while the caller cleans up.
         yield
 
@@ -102,12 +100,12 @@ class _Server(uvicorn.Server):
         self.should_exit = True
         self._service.draining = True
 
-    def _on_hangup(self, pulls: Pulls, had_terminal: bool) -> None:
-        """Pull now; but where the signal says that our terminal is gone, stop."""
-        if had_terminal and not os.isatty(0):
+    def _on_hangup(self, had_terminal: bool) -> None:
+        """Sync now; but where nothing is followed, or the signal says that our terminal is gone, stop."""
+        if not self._service.follows or (had_terminal and not os.isatty(0)):
             self._on_signal()
         else:
-            pulls.ask()
+            self._service.sync()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

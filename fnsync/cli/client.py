@@ -116,6 +116,12 @@ class Client:
         self._check(response)
         return response
 
+    def delete(self, path: str) -> None:
+        """Have something removed."""
+        with self._reached():
+            response = self._http.delete(path)
+        self._check(response)
+
     @contextmanager
     def stream(self, method: str, path: str, *, body: Any = None, **parameters: Any) -> Iterator[Iterator[str]]:
         """Give the lines of an answer as they arrive."""

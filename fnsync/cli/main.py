@@ -21,6 +21,7 @@ from fnsync.cli import (
     project,
     secrets,
     serve,
+    source,
     status,
     sync,
     token,
@@ -67,6 +68,7 @@ app.command("sync")(sync.sync)
 app.command("plan")(plan.plan)
 app.command("import")(importing.import_)
 app.command("export")(exporting.export)
+app.add_typer(source.app, name="source")
 app.add_typer(token.app, name="token")
 app.add_typer(user.app, name="user")
 app.add_typer(secrets.app, name="secrets")

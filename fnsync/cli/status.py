@@ -14,6 +14,7 @@ from fnsync.cli.client import Client, connected
 from fnsync.cli.exits import NoServer
 from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
 from fnsync.cli.output import console, print_error, print_json, printable
+from fnsync.cli.source import problem_lines, source_lines
 from fnsync.errors import FnsyncError, UnknownFunction
 
 if TYPE_CHECKING:
@@ -150,6 +151,9 @@ def head_lines(found: Mapping[str, Any]) -> Iterator[str]:
     watcher = found.get("watcher") or {}
     if watcher.get("problem"):
         yield printable(f"watching by {watcher.get('mode')}: {watcher['problem']}")
+    for source in found.get("sources") or []:
+        first, *others = source_lines(source)
+        yield from map(printable, (f"{first}: {source.get('state')}", *others))
     for upstream in found.get("upstreams") or []:
         said = upstream.get("error") or f"{upstream.get('models')} models"
         yield printable(f"upstream {upstream.get('name')} at {upstream.get('url')}: {said}")
@@ -221,6 +225,12 @@ def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     pull = found.get("pull") or {}
     if error := pull.get("error"):
         yield printable(f"nothing is pulled {_since(pull)}"), _problem(error)
+    for source in found.get("sources") or []:
+        lines = list(problem_lines(source))
+        if lines and source.get("state") != "syncing":
+            yield printable(f"source {source['name']}"), Problem("source", printable("\n".join(lines)))
+    if found.get("sources_problem"):
+        yield "sources", Problem("configuration", printable(str(found["sources_problem"])))
     for edit in found.get("recovered") or []:
         if edit.get("problem"):
             what = f"an edit was interrupted and is not completed: {_subject(edit)}"

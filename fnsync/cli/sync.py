@@ -1,27 +1,72 @@
-"""`fnsync sync`: has the running server pull now."""
+"""`fnsync sync`: has the running server sync now."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fnsync.cli.client import connected
+import typer
+
+from fnsync.cli import exits
+from fnsync.cli import source as source_commands
+from fnsync.cli.client import Client, connected
 from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
-from fnsync.cli.output import console, print_json, printable
+from fnsync.cli.output import console, print_error, print_json, printable
+from fnsync.cli.source import sync_source, synced_lines
+from fnsync.errors import FnsyncError
 
 ROUTE = "/api/sync"
+#: What the local repository is called among sources.
+REPOSITORY = "repository"
 
 
-def sync(config: ConfigFile = None, url: Url = None, token: TokenText = None, json: Json = False) -> None:
-    """Have the server pull the branch that it follows, and print what came."""
+def sync(
+    source: Annotated[
+        str | None, typer.Argument(metavar="[SOURCE]", help="A source, or `repository`. [default: all]")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also past the guard against removals, and outside of windows.")
+    ] = False,
+    config: ConfigFile = None,
+    url: Url = None,
+    token: TokenText = None,
+    json: Json = False,
+) -> None:
+    """Sync now, and print what came: the branch that the repository follows, and the sources."""
     with connected(load_config(config), url, token) as client:
-        found = client.post(ROUTE, None).json()
+        names = [source] if source is not None else _all(client)
+        found, failed = [], None
+        for name in names:
+            try:
+                found.append(_synced(client, name, force))
+            except FnsyncError as exc:
+                if len(names) == 1:
+                    raise
+                failed = exc  # the others are synced all the same
+                print_error(exc)
     if json:
-        print_json(found)
-        return
-    out = console()
-    for line in lines(found):
-        out.print(printable(line))
+        print_json(found if source is None else found[0])
+    else:
+        out = console()
+        for one in found:
+            for line in synced_lines(one) if "source" in one else lines(one):
+                out.print(printable(line))
+    if failed is not None:
+        raise typer.Exit(exits.FAILED)
+
+
+def _all(client: Client) -> list[str]:
+    """The repository, if it has a remote to follow, and every source that is not suspended."""
+    sources = [one["name"] for one in client.get(source_commands.ROUTE)["sources"] if not one["suspended"]]
+    pull = client.get("/api/status").get("pull") or {}
+    return [REPOSITORY, *sources] if pull.get("has_remote") or not sources else sources
+
+
+def _synced(client: Client, name: str, force: bool) -> dict[str, Any]:
+    if name != REPOSITORY:
+        return sync_source(client, name, force=force)
+    found: dict[str, Any] = client.post(ROUTE, None).json()
+    return found
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,103 @@
+"""How a source stands, and what a sync of it came to, as the API tells it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from fnsync.git.remote import redacted
+from fnsync.plan import Standing
+from fnsync.syncing.follower import Follower, Synced
+from fnsync.syncing.holds import Held
+from fnsync.syncing.record import Switched
+
+
+def state_of(follower: Follower) -> str:
+    """How it stands, in one word."""
+    if follower.progress is not None:
+        return "syncing"
+    if follower.error is not None:
+        return "failing"
+    if follower.record.pin is not None:
+        return "pinned"
+    if follower.config.suspend:
+        return "suspended"
+    if follower.held is not None:
+        return "held"
+    return "new" if follower.record.live is None else "following"
+
+
+def source_status(follower: Follower, standings: Iterable[Standing]) -> dict[str, Any]:
+    """How a source stands. `standings` are of all functions."""
+    config, record, error = follower.config, follower.record, follower.error
+    fetched_at = record.fetched_at
+    own = [standing for standing in standings if standing.unit.source == config.name]
+    return {
+        "name": config.name,
+        "state": state_of(follower),
+        "url": redacted(config.url, config.url),
+        "ref": config.ref,
+        "path": config.path,
+        "prefix": config.prefix,
+        "interval_s": config.interval,
+        "gate": config.gate,
+        "prune": config.prune,
+        "suspended": config.suspend,
+        "pinned": record.pin,
+        "commit": None if record.live is None else _commit(record.live),
+        "history": [_commit(one) for one in record.history],
+        "fetched_at": fetched_at,
+        "age_s": None if fetched_at is None else round(max(0.0, time.time() - fetched_at), 3),
+        "next_at": follower.next_at,
+        "progress": follower.progress,
+        "error": None
+        if error is None
+        else {"code": error.code, "message": error.message, "hint": error.hint, "since": follower.failing_since},
+        "failures": follower.failures,
+        "held": held_of(follower.held, follower.held_since),
+        "functions": dict(Counter(str(standing.status) for standing in own)),
+        "quarantine": dict(record.quarantine),
+    }
+
+
+def synced_of(synced: Synced) -> dict[str, Any]:
+    """What a sync came to."""
+    report = synced.report
+    return {
+        "source": synced.source,
+        "before": synced.before,
+        "commit": synced.after,
+        "count": synced.passage.count,
+        "commits": [asdict(commit) for commit in synced.passage.commits],
+        "rewritten": synced.passage.rewritten,
+        "held": held_of(synced.held, None),
+        "loaded": [] if report is None else [id for id, _, _ in report.loaded],
+        "applied": [] if report is None else [id for id, _ in report.applied],
+        "removed": [] if report is None else list(report.removed),
+        "failed": [] if report is None else [{"id": id, "error": asdict(problem)} for id, problem in report.failed],
+    }
+
+
+def held_of(held: Held | None, since: float | None) -> dict[str, Any] | None:
+    """Why a commit waits."""
+    if held is None:
+        return None
+    return {
+        "reason": held.reason,
+        "message": held.message,
+        "hint": held.hint,
+        "commit": held.commit,
+        "until": held.until,
+        "since": since,
+    }
+
+
+def _commit(switched: Switched) -> dict[str, Any]:
+    told = {**dict.fromkeys(Switched.__struct_fields__), **msgspec.to_builtins(switched)}
+    del told["folder"]
+    return told

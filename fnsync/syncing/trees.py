@@ -1,0 +1,204 @@
+"""Goes over from one commit of a source to another, and keeps what is needed to go back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from fnsync.configgit import SourceConfig, SyncConfig
+from fnsync.errors import NotFound, RepositoryError
+from fnsync.git.githubapp import GithubTokens
+from fnsync.model import CommitId, Tree
+from fnsync.reconcile import Reconciler
+from fnsync.reports import ReloadReport
+from fnsync.syncing import record as records
+from fnsync.syncing.record import Record, Switched
+from fnsync.syncing.work import Found, Passage, Progress, Workshop
+
+T = TypeVar("T")
+#: How often trees that are not kept any more are removed: after so many switches.
+TIDY_EVERY = 10
+#: The shortest hash that names a commit.
+_HASH_DIGITS = 7
+
+
+class Trees:
+    """What of one source is on disk, and what of that is mounted. On the loop; one piece of work at a time."""
+
+    def __init__(
+        self,
+        config: SourceConfig,
+        sync: SyncConfig,
+        folder: Path,
+        environ: Mapping[str, str],
+        tokens: GithubTokens,
+        on_step: Callable[[str], None],
+    ) -> None:
+        """`folder` is the source's own, in the data folder."""
+        self.record = records.read(folder / "record.json")
+        self._config = config
+        self._keep = sync.keep
+        self._file = folder / "record.json"
+        self._workshop = Workshop(config, sync, folder, environ, tokens)
+        self._on_step = on_step
+        # Its own: a remote that does not answer holds up no other source, and nothing else of the server.
+        self._thread = ThreadPoolExecutor(1, f"source-{config.name}")
+        #: The tree that is mounted.
+        self._mounted: Tree | None = None
+        #: Whether functions that left were taken away by the last switch.
+        self._pruned = True
+        self._switches = 0
+
+    @property
+    def commit(self) -> CommitId | None:
+        """What serves."""
+        return None if self.record.live is None else CommitId(self.record.live.commit)
+
+    @property
+    def progress(self) -> Progress | None:
+        """What is being done now."""
+        return self._workshop.progress
+
+    def tree(self) -> Tree | None:
+        """What served when the server stopped, for the reconciler's start; blocking."""
+        self._workshop.sweep()
+        live = self.record.live
+        self._mounted = None if live is None else self._workshop.mounted(live)
+        self._pruned = self._config.prune
+        return self._mounted
+
+    def take_over(self, before: Trees) -> None:
+        """Begin with what another one, of the same source under another configuration, has mounted."""
+        self._mounted, self._pruned = before._mounted, before._pruned
+
+    async def close(self) -> None:
+        """End what runs."""
+        self._workshop.stop()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def stop(self) -> None:
+        """End what runs with the remote."""
+        self._workshop.stop()
+
+    async def forget(self) -> None:
+        """Remove all that is kept."""
+        await asyncio.to_thread(self._workshop.remove)
+
+    async def fetch(self) -> Found:
+        """Ask the remote, and fetch what is new. Raises FnsyncError."""
+        found = await self._in_thread(self._workshop.fetch)
+        self.record = msgspec.structs.replace(self.record, fetched_at=time.time())
+        return found
+
+    def is_mounted(self, commit: CommitId) -> bool:
+        """Whether a commit serves, in the way that the configuration says now."""
+        live, mounted = self.record.live, self._mounted
+        if live is None or mounted is None or live.commit != commit or mounted.commit != commit:
+            return False
+        return live.folder == self._workshop.name(commit) and self._is_mounted_alike(mounted)
+
+    def _is_mounted_alike(self, mounted: Tree) -> bool:
+        return (mounted.prefix, self._pruned) == (self._config.prefix, self._config.prune)
+
+    async def made(self, commit: CommitId) -> tuple[Tree, frozenset[str] | None]:
+        """The tree of a commit that was fetched, made if it is not there; and the paths that differ from what serves
+        (None: any may). Raises FnsyncError."""
+        live = self.record.live
+        tree = await self._in_thread(partial(self._workshop.materialize, commit, live))
+        mounted = self._mounted
+        if live is None or mounted is None or mounted.commit != live.commit or not self._is_mounted_alike(mounted):
+            return tree, None
+        return tree, await self._in_thread(partial(self._workshop.changed, live, commit))
+
+    def tree_of(self, one: Switched) -> Tree | None:
+        """The tree of a commit that is kept; None: it is not there any more."""
+        return self._workshop.mounted(one)
+
+    async def passage(self, old: CommitId | None, new: CommitId) -> Passage:
+        """What lies between what served and a commit that was fetched."""
+        if old is None:
+            return Passage()
+        return await self._in_thread(partial(self._workshop.passage, old, new))
+
+    async def described(self, found: Found) -> Switched:
+        """What is recorded of a commit once it serves."""
+        fetched = found.fetched
+        info = await self._in_thread(partial(self._workshop.commit, fetched.commit))
+        return Switched(
+            commit=fetched.commit,
+            folder=self._workshop.name(fetched.commit),
+            ref=fetched.ref,
+            at=time.time(),
+            subject=info.subject,
+            author=info.author,
+            committed_at=info.at,
+            tag=fetched.tag,
+            signer=found.signer,
+        )
+
+    async def switch(self, reconciler: Reconciler, to: Switched, changed: frozenset[str] | None) -> ReloadReport | None:
+        """Go over to a tree that is there; returns when its functions answer, or have failed.
+
+        First it is recorded: after a crash in the middle the next start goes on with it.
+        """
+        tree = self._workshop.mounted(to)
+        if tree is None:
+            raise RepositoryError(f"the files of {to.commit[:12]} are gone from {self._workshop.trees}")
+        await self.remember(records.switched(self.record, to, self._keep))
+        self._mounted = None
+        self._on_step("recorded")
+        report = await reconciler.switch(self._config.name, tree, changed, prune=self._config.prune)
+        self._mounted, self._pruned = tree, self._config.prune
+        self._on_step("switched")
+        self._switches += 1
+        if self._switches % TIDY_EVERY == 0:
+            await self._tidy()
+        return report
+
+    async def _tidy(self) -> None:
+        kept = [one for one in (self.record.live, *self.record.history) if one is not None]
+        folders = {one.folder for one in kept} | set(self.record.brought_back.values())
+        await self._in_thread(partial(self._workshop.tidy, folders, [CommitId(one.commit) for one in kept]))
+
+    async def earlier(self, to: str | None) -> Switched:
+        """What a rollback goes to; its tree is there. Raises NotFound."""
+        name, live = self._config.name, self.record.live
+        if to is None:
+            found = next((one for one in self.record.history if live is None or one.commit != live.commit), None)
+            if found is None:
+                raise NotFound(
+                    f"{name} has served no other commit yet", hint=f"name one: fnsync rollback {name} COMMIT"
+                )
+        else:
+            known = (live, *self.record.history)
+            found = next(
+                (one for one in known if one is not None and len(to) >= _HASH_DIGITS and one.commit.startswith(to)),
+                None,
+            )
+        if found is not None and found.folder == self._workshop.name(found.commit) and self._workshop.has(found.folder):
+            return msgspec.structs.replace(found, at=time.time())
+        text = to if found is None else found.commit
+        commit = None if text is None else await self._in_thread(partial(self._workshop.resolve, text))
+        if commit is None:
+            hint = f"fnsync source list {name} shows those that are kept"
+            raise NotFound(f"{name} has no commit {text!r} here", hint=hint)
+        signer = await self._in_thread(partial(self._workshop.verified, commit))
+        await self._in_thread(partial(self._workshop.materialize, commit, live))
+        info = await self._in_thread(partial(self._workshop.commit, commit))
+        folder = self._workshop.name(commit)
+        return Switched(commit, folder, commit, time.time(), info.subject, info.author, info.at, None, signer)
+
+    async def remember(self, record: Record) -> None:
+        """Keep a record, on disk first. Raises OSError."""
+        await self._in_thread(partial(records.write, self._file, record))
+        self.record = record
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
