@@ -60,6 +60,12 @@ def own_folder(source: str) -> str | None:
     return folder if folder and name == MAIN else None
 
 
+def stem(path: str) -> str:
+    """What a source is called: the file's stem, or the folder's name for a `main.py`."""
+    folder, _, name = path.rpartition("/")
+    return folder.rpartition("/")[2] if name == MAIN and folder else name.removesuffix(".py")
+
+
 def settings_of(source: str) -> str:
     """The settings file of a source."""
     return source.removesuffix(".py") + ".yaml"

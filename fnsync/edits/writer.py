@@ -48,7 +48,7 @@ from fnsync.git.edit import Moved, TreeEditor
 from fnsync.git.journal import Change, Intent
 from fnsync.git.lock import writing
 from fnsync.git.proposals import Proposal, Target, propose
-from fnsync.git.trailers import Origin, origin_line
+from fnsync.git.trailers import Origin, kept_line, origin_line
 from fnsync.model import CommitId, FunctionId, FunctionRow, LiveFunction, Problem, Unit, User
 from fnsync.plan import Policy, candidate_of, denied_import
 from fnsync.reconcile import Reconciler
@@ -280,7 +280,7 @@ class Writer:
             intent = self._intent(drafted, edit)
             editor.admit(intent.paths)
             editor.check(intent)
-            self._keep_uncommitted(editor, drafted)
+            self._keep_uncommitted(editor, drafted, edit.author)
             return drafted.draft, editor.carry_out(intent)
 
     def _drafted_again(self, edit: Edit, tried: Draft) -> _Drafted:
@@ -324,7 +324,7 @@ class Writer:
         changes = {change.path: change.after for change in intent.changes}
         return propose(editor.worktree, self._target, changes, name, intent.author, intent.message)
 
-    def _keep_uncommitted(self, editor: TreeEditor, drafted: _Drafted) -> None:
+    def _keep_uncommitted(self, editor: TreeEditor, drafted: _Drafted, author: User) -> None:
         """What is in no commit yet is committed by itself before it is overwritten, or it is not overwritten.
 
         It may be where the edit goes on with it (settings), or where the caller named the very revision on disk.
@@ -349,9 +349,8 @@ class Writer:
                     hint="commit or discard them (git status); or fetch the function, and send its ETag in If-Match",
                 )
         names = ", ".join(sorted(there[path] for path in loose))
-        editor.keep(
-            sorted(loose), f"Keep what was on disk of {names}\n\nIt was in no commit when an edit came over the API.\n"
-        )
+        why = f"It was in no commit when an edit came over the API.\n\n{kept_line(author.id)}\n"
+        editor.keep(sorted(loose), f"Keep what was on disk of {names}\n\n{why}")
 
     def tree_path(self, path: str, after: bytes | None = None) -> str:
         """A path from the functions folder as one from the working tree's root, for a file that becomes `after`.

@@ -34,11 +34,11 @@ PREFIX = "fnsync-"
 DETACHED = "refs/fnsync/detached"
 
 #: By itself git syncs refs, but not the objects that they name: after a power failure the branch would be broken.
-_DURABLE = ("-c", "core.fsync=committed")
+DURABLE = ("-c", "core.fsync=committed")
 #: The line ends of what an edit writes are its own; `core.autocrlf` decides what the commit has.
 _NOT_SAFE = ("-c", "core.safecrlf=false")
 _COMMIT = (
-    *_DURABLE,
+    *DURABLE,
     "-c",
     "i18n.commitEncoding=UTF-8",
     # Not between an edit and its answer.
@@ -202,7 +202,7 @@ def _index_of(worktree: WorkTree, base: CommitId | None) -> Iterator[Path]:
 def _update(worktree: WorkTree, paths: Collection[str], variables: Mapping[str, str]) -> None:
     """Have an index hold `paths` as they are on disk. Raises CommitRefused, OutOfGit, RepositoryError, NotWritable."""
     named = b"".join(os.fsencode(path) + b"\0" for path in paths)
-    line = (*_DURABLE, *_NOT_SAFE, "update-index", "--add", "--remove", "-z", "--stdin")
+    line = (*DURABLE, *_NOT_SAFE, "update-index", "--add", "--remove", "-z", "--stdin")
     done = command.attempt(worktree.root, *line, stdin=named, variables=variables)
     if "as both a file and as a directory" in done.said:
         raise OutOfGit(f"git cannot hold the file: {done.said}", hint="what is in a submodule is committed there")

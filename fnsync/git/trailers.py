@@ -1,6 +1,7 @@
 """The lines at the end of a commit message that are ours: who edited over the API, and what an import knows better.
 
     Fnsync-User: <user id>
+    Fnsync-Kept: <id of the user whose edit would have overwritten what was in no commit>
     Fnsync-Origin: created=<s> updated=<s> user=<user id> path=<path from the repository's root>
 
 Times are seconds since the epoch; user and path of an origin are percent-encoded, so that a line has no other spaces
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
 USER = "Fnsync-User"
+KEPT = "Fnsync-Kept"
 ORIGIN = "Fnsync-Origin"
 
 _OURS = re.compile(r"fnsync-[a-z0-9-]+[ \t]*:", re.IGNORECASE)
@@ -43,6 +45,11 @@ class Origin:
 def user_line(user_id: str) -> str:
     """The trailer that names the user whose edit a commit is."""
     return f"{USER}: {' '.join(user_id.split())}"
+
+
+def kept_line(user_id: str) -> str:
+    """The trailer of a commit that keeps what somebody left uncommitted, before a user's edit."""
+    return f"{KEPT}: {' '.join(user_id.split())}"
 
 
 def origin_line(path: str, origin: Origin) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fnsync.errors import SourceError
 from fnsync.model import FileStamp, FunctionId, Problem
-from fnsync.places import MAIN, enclosing, is_noise, is_source
+from fnsync.places import MAIN, enclosing, is_noise, is_source, stem
 from fnsync.source import files
 from fnsync.source.ignoring import Chain, Ignores, is_ignored
 
@@ -53,12 +53,6 @@ def scan(root: Path) -> Scan:
 def function_folders(listing: Listing) -> Callable[[str], bool]:
     """The test whether a folder is a function's; a `main.py` that is refused counts, so its helpers stay helpers."""
     return lambda folder: (main := f"{folder}/{MAIN}") in listing.files or main in listing.refused
-
-
-def stem(path: str) -> str:
-    """What a source is called: the file's stem, or the folder's name for a `main.py`."""
-    folder, _, name = path.rpartition("/")
-    return folder.rpartition("/")[2] if name == MAIN and folder else name.removesuffix(".py")
 
 
 def id_of(path: str) -> FunctionId:
