@@ -41,6 +41,8 @@
     ├── UpstreamTimeout          504   it takes too long
     ├── FetchFailed              502   a git remote cannot be reached, or refuses
     │   └── AccessRefused              it does not take our credentials, or we do not trust it
+    ├── PushFailed               502   what is here cannot be pushed to a git remote; told in the status
+    │   └── PushRefused                a hook does not let it through, or a rule of the remote
     ├── ConfigError                    fnsync.yaml or FNSYNC_*; stops the start
     ├── SourceError                    a file that cannot be read or understood; carries the problem
     ├── RepositoryError          503   git failed; with Retry-After
@@ -318,6 +320,14 @@ class AccessRefused(FetchFailed):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.reason = "refused"
+
+
+class PushFailed(FnsyncError):
+    code, status, type = "push_failed", 502, "upstream_error"
+
+
+class PushRefused(PushFailed):
+    code = "push_refused"
 
 
 class ConfigError(FnsyncError):

@@ -23,9 +23,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fnsync.errors import Conflict, FnsyncError, RepositoryBlocked
-from fnsync.git import command, lock
+from fnsync.git import command, lock, moving
 from fnsync.git.admission import admit
 from fnsync.git.commit import PREFIX, Made, commit, keep_content, made_after, remove_leftovers, renew_index, settle
+from fnsync.git.forward import resume
 from fnsync.git.journal import Change, Intent, Journal, sync_folder
 from fnsync.git.lock import writing
 from fnsync.git.worktree import WorkTree
@@ -164,7 +165,8 @@ class TreeEditor:
 
     def recover(self) -> tuple[Recovered, ...]:
         """Complete what a crash interrupted. Raises what `locked` raises; then the next edit tries first."""
-        if not list(self._journal.unfinished()) and not lock.is_ours(self.worktree.git_folder / "index.lock"):
+        is_cut_off = moving.unfinished(self.worktree) is not None or any(self._journal.unfinished())
+        if not is_cut_off and not lock.is_ours(self.worktree.git_folder / "index.lock"):
             self.recovered = tuple(self._given_up())
         else:
             with self.locked():
@@ -174,7 +176,18 @@ class TreeEditor:
     def _recover_all(self) -> list[Recovered]:
         given_up = list(self._given_up())
         remove_leftovers(self.worktree)
-        return given_up + [self._recover(intent) for intent in self._journal.unfinished()]
+        edits = [self._recover(intent) for intent in self._journal.unfinished()]
+        return given_up + edits + list(self._resumed())
+
+    def _resumed(self) -> Iterator[Recovered]:
+        """A pull that was cut off while it moved the tree."""
+        try:
+            found = resume(self.worktree)
+        except FnsyncError as exc:
+            yield Recovered("Pull", (), "unfinished", f"{exc.message}; the next start tries again")
+            return
+        if found is not None:
+            yield Recovered(f"Pull to {found.target[:12]}", found.paths, "completed")
 
     def _given_up(self) -> Iterator[Recovered]:
         """Those that were set aside before."""

@@ -1,12 +1,12 @@
-"""Moves the working tree and its branch on to a commit that comes after HEAD, and leaves uncommitted work alone.
+"""Moves the working tree and its branch on to another commit, and leaves uncommitted work alone.
 
 Only paths that differ between the two commits are touched, each by one rename, so that whoever looks finds the old
 file or the new one.
 
-    step        then a crash leaves                          the next pull
-    staged      new files in a folder in git's folder        begins again (the folder is removed by the next start)
-    put         …and some files as the new commit has them   takes these for what they are, and goes on
-    indexed     …and the index as the new commit has it      the same
+    step        then a crash leaves                          the next start
+    staged      new files in a folder in git's folder        removes the folder
+    put         …and some files as the new commit has them   completes the move (git.moving): it takes these for what
+    indexed     …and the index as the new commit has it      they are, and goes on
     moved       nothing
 """
 
@@ -17,15 +17,16 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fnsync.errors import PullRefused
-from fnsync.git import command
+from fnsync.git import command, moving
 from fnsync.git.commit import PREFIX, scratch_index
 from fnsync.git.lock import writing
+from fnsync.git.moving import Move
 from fnsync.git.worktree import State, WorkTree
 from fnsync.model import CommitId
 
@@ -57,11 +58,17 @@ class Entry:
         return self.mode == _GONE
 
 
-def forward(worktree: WorkTree, base: CommitId, target: CommitId) -> tuple[str, ...]:
-    """Go from `base`, which is HEAD, to `target`, which comes after it; returns the paths (from the root) that differ.
+def forward(
+    worktree: WorkTree,
+    base: CommitId,
+    target: CommitId,
+    refs: Mapping[str, CommitId] = {},
+    on_step: Callable[[str], None] = lambda step: None,
+) -> tuple[str, ...]:
+    """Go from `base`, which is HEAD, to `target`; returns the paths (from the root) that differ.
 
-    Under the working tree's lock. Raises PullRefused, which names the paths in the way, RepositoryError, NotWritable;
-    then everything is as it was.
+    `refs` are made together with it: all or none. Under the working tree's lock. Raises PullRefused, which names the
+    paths in the way, RepositoryError, NotWritable; then everything is as it was. `on_step` is told each step.
     """
     entries = changes(worktree, base, target)
     seen = {entry.path: _stamp(worktree.root / entry.path) for entry in entries}
@@ -73,12 +80,52 @@ def forward(worktree: WorkTree, base: CommitId, target: CommitId) -> tuple[str, 
         todo = [entry for entry in entries if entry.path not in taken and entry.mode != _SUBMODULE]
         fresh = folder / "new"
         _check_out(worktree, [entry.path for entry in todo if not entry.is_gone], fresh, variables)
-        with _put(worktree, todo, seen, fresh, folder / "old"):
+        on_step("staged")
+        with _noted(worktree, Move(base, target, refs)), _put(worktree, todo, seen, fresh, folder / "old"):
+            on_step("put")
             command.run(worktree.root, "update-index", "-q", "--refresh", allowed=(0, 1), variables=variables)
             with _indexed(worktree, index):
-                reason = "fnsync: pull, fast-forward"
-                command.run(worktree.root, "update-ref", "-m", reason, "HEAD", target, base)
+                on_step("indexed")
+                _move_refs(worktree, base, target, refs)
+                on_step("moved")
     return tuple(entry.path for entry in entries)
+
+
+def resume(worktree: WorkTree) -> Resumed | None:
+    """Complete the move that a crash cut off, under the lock; None: there is none, or HEAD is elsewhere by now.
+
+    Raises what `forward` raises.
+    """
+    move = moving.unfinished(worktree)
+    if move is None:
+        return None
+    if worktree.head() != move.base:
+        moving.end(worktree)
+        return None
+    return Resumed(move.target, forward(worktree, move.base, move.target, move.refs))
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A move that was completed. `paths`: those that differ, from the root."""
+
+    target: CommitId
+    paths: tuple[str, ...]
+
+
+@contextmanager
+def _noted(worktree: WorkTree, move: Move) -> Iterator[None]:
+    moving.begin(worktree, move)
+    try:
+        yield
+    finally:
+        moving.end(worktree)
+
+
+def _move_refs(worktree: WorkTree, base: CommitId, target: CommitId, refs: Mapping[str, CommitId]) -> None:
+    lines = [f"update HEAD {target} {base}\n", *(f"update {ref} {commit}\n" for ref, commit in refs.items())]
+    reason = "fnsync: pull"
+    command.run(worktree.root, "update-ref", "-m", reason, "--stdin", stdin="".join(lines).encode())
 
 
 def changes(worktree: WorkTree, base: CommitId, target: CommitId) -> list[Entry]:

@@ -1,4 +1,7 @@
-"""One pull: fetch the branch that the working tree follows, and go on to it if that is a fast-forward."""
+"""One pull: fetch the branch that the working tree follows, and go on to it; and one push of what is here.
+
+Commits of the API that the remote lacks are made anew on top of what it has (git.replay). A person's own never are.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,20 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fnsync.errors import Draining, PullRefused
+from fnsync.errors import Draining, PullRefused, PushRefused
+from fnsync.git import command, conflicts, push
 from fnsync.git.edit import TreeEditor
 from fnsync.git.forward import forward
 from fnsync.git.remote import Commit, Distance, address, between, distance, fetch, redacted, tracking
+from fnsync.git.replay import Dropped, Local, Replayed, only_here, replay
 from fnsync.model import CommitId
+
+#: How many commits a message names.
+NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +38,42 @@ class Pulled:
     commits: tuple[Commit, ...] = ()
     #: Files that became others, from the working tree's root.
     paths: tuple[str, ...] = ()
+    #: How many commits that were only here were made anew on top.
+    replayed: int = 0
+    #: Those that did not fit, and the branch that they are on.
+    dropped: tuple[Dropped, ...] = ()
+    aside: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push came to."""
+
+    #: How many commits the remote got.
+    count: int = 0
+    #: The remote has moved on: pull first.
+    is_behind: bool = False
+    #: Branches with conflicts that the remote got, and what it said against others.
+    branches: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How to get on to what was fetched, from a HEAD."""
+
+    head: CommitId
+    apart: Distance
+    #: None: there is nothing to make anew.
+    replayed: Replayed | None = None
 
 
 class Puller:
-    """Pulls into one working tree. Blocking; one pull at a time, but `stop` and `distance` at any time."""
+    """Pulls into one working tree, and pushes. Blocking; one at a time, but `stop` and what only looks at any time."""
 
-    def __init__(self, editor: TreeEditor, remote: str, branch: str | None) -> None:
-        """`branch`: the only one that is pulled; None: whichever is checked out."""
+    def __init__(self, editor: TreeEditor, remote: str, branch: str | None, *, replays: bool = False) -> None:
+        """`branch`: the only one that is followed; None: whichever is checked out. `replays`: whether commits of the
+        API may be made anew."""
         self.remote = remote
         #: The remote's address without credentials, and the branch, as of the last pull.
         self.url: str | None = None
@@ -45,23 +83,67 @@ class Puller:
         self._editor = editor
         self._worktree = editor.worktree
         self._asked = branch
-        self._fetching: subprocess.Popen[bytes] | None = None
+        self._replays = replays
+        #: Branches with conflicts that the remote does not take; not tried again.
+        self._unwanted: set[str] = set()
+        self._talking: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
 
     def pull(self) -> Pulled:
         """Raises FetchFailed, PullRefused, RepositoryBusy, RepositoryError, NotWritable; then nothing was moved."""
-        url = address(self._worktree, self.remote)
-        self.url = None if url is None else redacted(url, url)
-        branch = self.branch = self._checked_out()
+        branch = self._branch()
         target = fetch(self._worktree, self.remote, branch, self._on_start)
         self.fetched_at = time.time()
-        head = self._head()
-        apart = distance(self._worktree, target)
-        if not apart.behind:
-            return Pulled(branch, head, head, apart)
+        way = self._way(branch, target)
+        if not way.apart.behind:
+            return Pulled(branch, way.head, way.head, way.apart)
         self._check_free()
         with self._editor.locked():
-            return self._forward(branch, target)
+            self._checked_out()
+            if self._head() != way.head:  # an edit came meanwhile
+                way = self._way(branch, target)
+            return self._go(branch, target, way)
+
+    def push(self) -> Pushed:
+        """Push what is to be: commits of the API, and what they build on; branches with conflicts.
+
+        Raises PushFailed, PushRefused, PullRefused, RepositoryError, NotWritable.
+        """
+        branch = self._branch()
+        head = self._head()
+        count = push.pending(self._worktree, self.remote, branch)
+        aside = conflicts.unpushed(self._worktree, self.remote)
+        branches = {name: commit for name, commit in aside.items() if name not in self._unwanted}
+        if count:
+            branches[branch] = head
+        if not branches:
+            return Pushed()
+        answers = push.push(self._worktree, self.remote, branches, self._on_start)
+        problem = answers.pop(branch, None)
+        if problem is not None and not push.moved_on(problem):
+            raise PushRefused(
+                f"{self.remote} does not take what is pushed to {branch}: {problem}",
+                hint="what is here goes on serving, and is pushed as soon as the remote takes it",
+            )
+        refused = {name: said for name, said in answers.items() if said is not None}
+        self._unwanted |= refused.keys()
+        return Pushed(
+            0 if problem is not None else count,
+            problem is not None,
+            tuple(answers.keys() - refused.keys()),
+            tuple(f"{name}: {said}" for name, said in refused.items()),
+        )
+
+    def pending(self) -> int:
+        """How many commits are to be pushed. Raises RepositoryError."""
+        branch = self._worktree.branch()
+        if branch is None or self._asked not in (None, branch) or self._worktree.head() is None:
+            return 0
+        return push.pending(self._worktree, self.remote, branch)
+
+    def conflicts(self) -> tuple[conflicts.ConflictBranch, ...]:
+        """Edits that did not fit, and wait for somebody. Raises RepositoryError."""
+        return () if self._worktree.head() is None else conflicts.waiting(self._worktree, self.remote)
 
     def distance(self) -> Distance | None:
         """How far HEAD is from what was fetched last; None: nothing was. Raises RepositoryError."""
@@ -70,13 +152,20 @@ class Puller:
         return distance(self._worktree, tracking(self.remote, self.branch))
 
     def stop(self) -> None:
-        """End a fetch that runs, and have none begin any more; from any thread."""
+        """End a fetch or push that runs, and have none begin any more; from any thread."""
         self._is_stopped = True
-        if self._fetching is not None:
-            _kill(self._fetching)
+        if self._talking is not None:
+            _kill(self._talking)
+
+    def _branch(self) -> str:
+        """The branch to follow, once it is known that this can be done. Raises PullRefused, Draining."""
+        url = address(self._worktree, self.remote)
+        self.url = None if url is None else redacted(url, url)
+        self.branch = self._checked_out()
+        return self.branch
 
     def _on_start(self, process: subprocess.Popen[bytes]) -> None:
-        self._fetching = process
+        self._talking = process
         if self._is_stopped:
             _kill(process)
 
@@ -111,23 +200,67 @@ class Puller:
                 hint="finish or abort it there",
             )
 
-    def _forward(self, branch: str, target: CommitId) -> Pulled:
-        """Under the lock, where things may be others than before."""
-        self._checked_out()
+    # ---- the way on ----
+
+    def _way(self, branch: str, target: CommitId) -> _Way:
+        """Raises PullRefused where there is none."""
         head = self._head()
         apart = distance(self._worktree, target)
-        if not apart.behind:
-            return Pulled(branch, head, head, apart)
-        if apart.ahead:
+        if not (apart.behind and apart.ahead):
+            return _Way(head, apart)
+        commits = only_here(self._worktree, head, target)
+        reason = self._reason_against(commits, branch, target)
+        if reason is not None:
             there = f"{self.remote}/{branch}"
             raise PullRefused(
                 f"{branch} and {there} have diverged: {_commits(apart.ahead)} only here, {_commits(apart.behind)} "
-                "only there; nothing was pulled",
+                f"only there{reason}; nothing was pulled",
                 hint=f"git pull --rebase {self.remote} {branch} && git push {self.remote} {branch}",
             )
-        commits = between(self._worktree, head, target)
-        paths = forward(self._worktree, head, target)
-        return Pulled(branch, head, target, Distance(0, 0), apart.behind, commits, paths)
+        return _Way(head, apart, replay(self._worktree, commits, target))
+
+    def _reason_against(self, commits: Sequence[Local], branch: str, target: CommitId) -> str | None:
+        """Why what is only here cannot be made anew."""
+        by_hand = [commit for commit in commits if not commit.is_ours or len(commit.parents) != 1]
+        if not self._replays:
+            return "" if by_hand else " (with repository.push, edits over the API are made anew on top of it)"
+        if by_hand:
+            named = ", ".join(commit.commit[:8] for commit in by_hand[:NAMED])
+            return f", and of these {_commits(len(by_hand))} made by hand, which fnsync does not rewrite ({named})"
+        begin = commits[0].parents[0]
+        if self._published(branch) not in (None, begin):
+            return ", and of these some were there before: its history was rewritten"
+        return None
+
+    def _published(self, branch: str) -> CommitId | None:
+        """The newest commit of ours that the remote is known to have had."""
+        line = ("merge-base", "--fork-point", tracking(self.remote, branch), "HEAD")
+        code, found = command.run(self._worktree.root, *line, allowed=(0, 1))
+        return CommitId(found.decode().strip()) if code == 0 else None
+
+    def _go(self, branch: str, target: CommitId, way: _Way) -> Pulled:
+        """Under the lock."""
+        if not way.apart.behind:
+            return Pulled(branch, way.head, way.head, way.apart)
+        commits = between(self._worktree, way.head, target)
+        found = way.replayed or Replayed(target, 0)
+        aside, refs = None, {}
+        if found.aside is not None:
+            aside = conflicts.name(found.aside, found.dropped[-1].at)
+            refs = {f"refs/heads/{aside}": found.aside}
+        paths = forward(self._worktree, way.head, found.tip, refs)
+        return Pulled(
+            branch=branch,
+            before=way.head,
+            after=found.tip,
+            distance=Distance(found.count, 0),
+            count=way.apart.behind,
+            commits=commits,
+            paths=paths,
+            replayed=found.count,
+            dropped=found.dropped,
+            aside=aside,
+        )
 
 
 def _commits(count: int) -> str:

@@ -54,9 +54,12 @@ def tracking(remote: str, branch: str) -> str:
     return f"refs/remotes/{remote}/{branch}"
 
 
-def address(worktree: WorkTree, remote: str) -> str | None:
-    """The remote's address as git uses it, credentials and all; None: there is no such remote."""
-    done = command.attempt(worktree.root, "remote", "get-url", "--", remote)
+def address(worktree: WorkTree, remote: str, *options: str) -> str | None:
+    """The remote's address as git uses it, credentials and all; None: there is no such remote.
+
+    `options`: `--push` for where it is pushed to.
+    """
+    done = command.attempt(worktree.root, "remote", "get-url", *options, "--", remote)
     lines = os.fsdecode(done.output).splitlines()
     return lines[0].strip() if done.code == 0 and lines else None
 
@@ -80,10 +83,7 @@ def fetch_ref(
     """As `fetch`, any ref of the remote (a full name) into one of ours. Raises also NoSuchRef."""
     url = address(worktree, remote)
     if url is None:
-        raise PullRefused(
-            f"there is no remote {remote} in {worktree.root}",
-            hint=f"git remote add {remote} URL; or name another one in repository.remote",
-        )
+        raise no_remote(worktree, remote)
     line = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", remote, f"+{ref}:{target}")
     try:
         done = command.attempt(worktree.root, *line, variables=SILENT, limit_s=limit_s, on_start=on_start)
@@ -96,6 +96,14 @@ def fetch_ref(
         raise _failure(worktree, remote, ref, url, done)
     _, found = command.run(worktree.root, "rev-parse", "--verify", "--quiet", f"{target}^{{commit}}")
     return CommitId(found.decode().strip())
+
+
+def no_remote(worktree: WorkTree, remote: str) -> PullRefused:
+    """What is told where there is no remote of that name."""
+    return PullRefused(
+        f"there is no remote {remote} in {worktree.root}",
+        hint=f"git remote add {remote} URL; or name another one in repository.remote",
+    )
 
 
 def distance(worktree: WorkTree, tracked: str) -> Distance:
