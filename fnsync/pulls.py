@@ -1,7 +1,8 @@
-"""Follows the working tree's remote branch: pulls again and again, and whenever somebody asks.
+"""Follows the working tree's remote branch: pulls again and again, and whenever somebody asks; pushes what is edited.
 
-However many ask while a pull runs, one more follows it, and answers them all. What a pull brings are files on disk,
-which `reconcile` takes as it takes any others.
+One exchange with the remote runs at a time. However many ask while it runs, one more follows it, and answers them all.
+A pull is fetch, move, push; an edit is pushed at once, and only if the remote has moved on is it pulled before. What a
+pull brings are files on disk, which `reconcile` takes as it takes any others.
 """
 
 from __future__ import annotations
@@ -10,26 +11,29 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
 
 import structlog
 
 from fnsync.chat.lifecycle import Lifecycle
-from fnsync.errors import Draining, FnsyncError, PullRefused, RepositoryBlocked, RepositoryBusy, RepositoryError
+from fnsync.errors import Draining, FnsyncError, RepositoryError
 from fnsync.git.pull import Pulled, Puller
+from fnsync.git.remote import NoSuchRef
 from fnsync.git.worktree import WorkTree
+from fnsync.pushes import HERE, ROUNDS, Pushes, pause_s, too_slow
 from fnsync.reconcile import Reconciler
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 #: The longest wait after failures, in seconds, unless the interval itself is longer.
 LONGEST_S = 600.0
 #: By which part each wait is shorter or longer, so that many servers do not ask at once.
 JITTER = 0.1
-#: What is wrong is here, and may be put right at any moment; the remote need not be spared.
-_HERE = (PullRefused, RepositoryBlocked, RepositoryBusy)
 
 
 def wait_s(interval_s: float, failures: int) -> float:
@@ -38,7 +42,7 @@ def wait_s(interval_s: float, failures: int) -> float:
 
 
 class Pulls:
-    """All pulls of one server. On the loop, but for `status`."""
+    """All exchanges of one server with the remote. On the loop, but for `status`."""
 
     def __init__(
         self,
@@ -47,23 +51,30 @@ class Pulls:
         interval_s: float | None,
         reconciler: Reconciler,
         lifecycle: Lifecycle,
+        *,
+        pushes: bool = False,
     ) -> None:
-        """`interval_s`: None: only when somebody asks."""
+        """`interval_s`: None: only when somebody asks. `pushes`: whether edits are pushed."""
         self.interval_s = interval_s
         #: Pulls so far by what they came to: `moved`, `same`, `failed`.
         self.counts: Counter[str] = Counter()
+        self.pushes = Pushes(puller, self._tell, enabled=pushes)
         self._puller = puller
         self._worktree = worktree
         self._reconciler = reconciler
         self._lifecycle = lifecycle
-        self._asked = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._is_asked = interval_s is not None  # at once: much may have come while no server ran
         self._next: asyncio.Future[Pulled | FnsyncError] | None = None
         self._error: FnsyncError | None = None
         self._failing_since: float | None = None
         #: Failures on end for which the remote is spared.
         self._failures = 0
         self._next_at: float | None = None
+        #: The same on the monotonic clock.
+        self._due: float | None = None
         self._is_closing = False
+        self.pushes.ask()  # what a server before this one did not push any more
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -72,8 +83,14 @@ class Pulls:
         return self._puller.fetched_at
 
     def ask(self) -> None:
-        """Have a pull begin now, or when the one that runs has ended."""
-        self._asked.set()
+        """Have a pull begin now, or when the exchange that runs has ended."""
+        self._is_asked = True
+        self._woken.set()
+
+    def edited(self) -> None:
+        """An edit was committed: have it pushed, if edits are."""
+        self.pushes.ask()
+        self._woken.set()
 
     async def sync(self) -> Pulled:
         """Return what a pull came to that began after this was called. Raises FnsyncError."""
@@ -98,12 +115,15 @@ class Pulls:
             "count": pulled.count,
             "commits": [asdict(commit) for commit in pulled.commits],
             "ahead": pulled.distance.ahead,
+            "replayed": pulled.replayed,
+            "conflict": pulled.aside,
+            "push_error": None if self.pushes.error is None else self.pushes.error.message,
         }
 
     async def close(self) -> None:
-        """End; a fetch that runs is ended, a move of the working tree is awaited."""
+        """End; a fetch or push that runs is ended, a move of the working tree is awaited."""
         self._is_closing = True
-        self._asked.set()
+        self._woken.set()
         self._puller.stop()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -129,38 +149,77 @@ class Pulls:
         }
 
     async def _run(self) -> None:
-        if self.interval_s is not None:
-            self._asked.set()  # at once: much may have come while no server ran
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._plan()):
-                    await self._asked.wait()
-            self._asked.clear()
-            waiting, self._next = self._next, None
-            result = Draining("the server is stopping") if self._is_closing else await self._pull()
-            if waiting is not None:
-                waiting.set_result(result)
+                async with asyncio.timeout(self._wait_s()):
+                    await self._woken.wait()
+            self._woken.clear()
             if self._is_closing:
+                if self._next is not None:
+                    self._next.set_result(Draining("the server is stopping"))
                 return
+            now = time.monotonic()
+            if self._is_asked or (self._due is not None and now >= self._due):
+                self._is_asked = False
+                waiting, self._next = self._next, None
+                result = await self._pull()
+                self._plan()
+                if waiting is not None:
+                    waiting.set_result(result)
+            elif self.pushes.due is not None and now >= self.pushes.due:
+                await self._push()
 
-    def _plan(self) -> float | None:
-        """How long to wait for the next pull, if nobody asks for one before."""
-        if self.interval_s is None:
-            return None
-        wait = wait_s(self.interval_s, self._failures) * random.uniform(1 - JITTER, 1 + JITTER)
-        self._next_at = time.time() + wait
-        return wait
+    def _wait_s(self) -> float | None:
+        """How long there is nothing to do, if nobody asks for it."""
+        if self._is_asked:
+            return 0
+        due = [at for at in (self._due, self.pushes.due) if at is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _plan(self) -> None:
+        """Say when the next pull is, if nobody asks for one before."""
+        if self.interval_s is not None:
+            wait = wait_s(self.interval_s, self._failures) * random.uniform(1 - JITTER, 1 + JITTER)
+            self._next_at, self._due = time.time() + wait, time.monotonic() + wait
 
     async def _pull(self) -> Pulled | FnsyncError:
         try:
-            pulled = await asyncio.to_thread(self._puller.pull)
+            pulled = await self._in_thread(self._puller.pull)
+        except NoSuchRef as exc:
+            # Perhaps the first push makes it.
+            return await self._pull() if self.pushes.enabled and await self._push() else self._failed(exc)
         except FnsyncError as exc:
             return self._failed(exc)
-        except Exception:  # whatever it is, the next one may work, and nobody else does this
-            log.exception("pull_broken")
-            return self._failed(RepositoryError("the pull failed in a way that nobody foresaw; the log says more"))
         await self._came(pulled)
-        return pulled
+        count = await self._push() if self.pushes.enabled else 0
+        return replace(pulled, distance=replace(pulled.distance, ahead=0)) if count else pulled
+
+    async def _push(self) -> int:
+        """Push, and pull before where the remote has moved on; returns how many commits it got."""
+        self.pushes.begin()
+        try:
+            for round in range(ROUNDS):
+                pushed = await self._in_thread(self._puller.push)
+                if not pushed.is_behind:
+                    self.pushes.came(pushed)
+                    return pushed.count
+                self.pushes.counts["behind"] += 1
+                await asyncio.sleep(pause_s(round))
+                await self._came(await self._in_thread(self._puller.pull))
+            raise too_slow(self._puller.remote)
+        except FnsyncError as exc:
+            if not self._is_closing:
+                self.pushes.failed(exc)
+            return 0
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(work)
+        except FnsyncError:
+            raise
+        except Exception as exc:  # whatever it is, the next one may work, and nobody else does this
+            log.exception("exchange_broken")
+            raise RepositoryError("it failed in a way that nobody foresaw; the log says more") from exc
 
     async def _came(self, pulled: Pulled) -> None:
         was_failing, self._error = self._error is not None, None
@@ -169,8 +228,9 @@ class Pulls:
         self.counts["moved" if has_moved else "same"] += 1
         if has_moved or was_failing:
             about = {"branch": pulled.branch, "before": pulled.before, "commit": pulled.after, "commits": pulled.count}
-            log.info("pulled", **about)
+            log.info("pulled", **about, replayed=pulled.replayed)
             self._tell("sync.completed", about)
+        self.pushes.set_aside(pulled)
         prefix = self._worktree.prefix
         inside = [path for path in pulled.paths if prefix == "." or path.startswith(prefix + "/")]
         if inside and not self._is_closing:
@@ -184,7 +244,7 @@ class Pulls:
         is_new = self._error is None or self._error.code != error.code
         self._error = error
         self._failing_since = self._failing_since or time.time()
-        self._failures = 0 if isinstance(error, _HERE) else self._failures + 1
+        self._failures = 0 if isinstance(error, HERE) else self._failures + 1
         if self._is_closing:
             return error
         (log.warning if is_new else log.debug)("pull_failed", error=error.message, hint=error.hint)

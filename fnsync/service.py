@@ -178,6 +178,7 @@ class Service:
             target=Target(config.repository.remote, config.repository.branch, config.data / "proposals"),
             archive=self.archive,
             check=ReadOnly(self.sources.url).check,
+            on_commit=self._committed,
         )
         self.user_valves = UserValves(self.state, self.vault, on_set=self.lifecycle.user_valves_set)
         self.manager = Manager(
@@ -216,8 +217,19 @@ class Service:
             )
             self.sources.start(self.reconciler, planner)
         if self.editor is not None and self._serving:
-            puller = Puller(self.editor, repository.remote, repository.branch)
-            self.pulls = Pulls(puller, self.editor.worktree, repository.pull, self.reconciler, self.lifecycle)
+            puller = Puller(self.editor, repository.remote, repository.branch, replays=repository.push)
+            self.pulls = Pulls(
+                puller,
+                self.editor.worktree,
+                repository.pull,
+                self.reconciler,
+                self.lifecycle,
+                pushes=repository.push,
+            )
+
+    def _committed(self) -> None:
+        if self.pulls is not None:
+            self.pulls.edited()
 
     @property
     def follows(self) -> bool:
@@ -337,6 +349,7 @@ class Service:
                 source_status(follower, reconciler.standings.values()) for follower in self.sources.followers.values()
             ],
             "sources_problem": self.sources.problem,
+            "push": self.pulls.pushes.status() if self.pulls is not None else None,
             "watcher": {"mode": self.watcher.mode, "problem": self.watcher.problem},
             "sandbox": executor.sandbox(),
             "environments": [asdict(state) for state in executor.environments.states()],

@@ -107,6 +107,14 @@ class _Collector(Collector):
         for outcome in ("moved", "same", "failed"):
             outcomes.add_metric((outcome,), pulls.counts[outcome])
         yield outcomes
+        pushes = pulls.pushes
+        if pushes.enabled:
+            outcomes = CounterMetricFamily("fnsync_pushes", "Pushes of edits, by outcome.", labels=("outcome",))
+            for outcome in ("pushed", "behind", "failed"):
+                outcomes.add_metric((outcome,), pushes.counts[outcome])
+            yield outcomes
+            dropped = "Edits that did not fit what the remote had, and are on a branch of their own."
+            yield CounterMetricFamily("fnsync_conflicts", dropped, value=pushes.dropped)
         if pulls.fetched_at is not None:
             yield GaugeMetricFamily(
                 "fnsync_fetched_timestamp_seconds", "When the remote last answered.", value=pulls.fetched_at

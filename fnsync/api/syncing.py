@@ -39,6 +39,9 @@ class PulledAnswer(BaseModel):
     count: int = Field(description="How many commits came")
     commits: list[CommitAnswer] = Field(description="The newest of them, at most 100, newest first")
     ahead: int = Field(description="How many commits the remote lacks")
+    replayed: int = Field(description="How many edits that the remote lacked were made anew on top of what came")
+    conflict: str | None = Field(description="The branch with edits that do not fit what came, if there are any")
+    push_error: str | None = Field(description="Why what the remote lacks is not pushed, with `repository.push`")
 
 
 class SyncEndpoints:
@@ -55,7 +58,7 @@ class SyncEndpoints:
                 "/sync",
                 self.sync,
                 "admin",
-                "Pull the branch that is followed, now",
+                "Pull the branch that is followed, and push what is to be pushed, now",
                 GROUP,
                 ok(PulledAnswer, "What came; the functions concerned are being loaded"),
                 errors=(FetchFailed, NotWritable, PullRefused, RepositoryBlocked, RepositoryBusy, RepositoryError),

@@ -144,6 +144,7 @@ def head_lines(found: Mapping[str, Any]) -> Iterator[str]:
         elif repository.get("write") in _WRITES:
             yield f"edits over the API: {_WRITES[repository['write']]}"
     yield from _pull_lines(found.get("pull") or {})
+    yield from _push_lines(found.get("push") or {})
     for edit in found.get("recovered") or []:
         if not edit.get("problem"):
             what = "completed" if edit.get("outcome") == "completed" else "was committed already"
@@ -177,6 +178,12 @@ def _pull_lines(pull: Mapping[str, Any]) -> Iterator[str]:
     told = ["not fetched yet" if fetched is None else f"fetched {format_duration(round(pull.get('age_s') or 0))} ago"]
     told += [f"{pull[key]} {key}" for key in ("ahead", "behind") if pull.get(key)]
     yield printable(f"{there}: {', '.join(told)}")
+
+
+def _push_lines(push: Mapping[str, Any]) -> Iterator[str]:
+    """What waits to be pushed, if edits are."""
+    if push.get("pending"):
+        yield f"{push['pending']} {'commit waits' if push['pending'] == 1 else 'commits wait'} to be pushed"
 
 
 def function_table(functions: list[Mapping[str, Any]]) -> Table:
@@ -231,6 +238,14 @@ def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield printable(f"source {source['name']}"), Problem("source", printable("\n".join(lines)))
     if found.get("sources_problem"):
         yield "sources", Problem("configuration", printable(str(found["sources_problem"])))
+    push = found.get("push") or {}
+    if error := push.get("error"):
+        yield printable(f"nothing is pushed {_since(push)}"), _problem(error)
+    for branch in push.get("conflicts") or []:
+        paths = ", ".join(branch.get("paths") or ())
+        said = f"{branch.get('author')}: {branch.get('subject')} ({paths})"
+        what = f"edits that did not fit what was pulled are on the branch {branch.get('branch')}"
+        yield printable(what), Problem("conflict", said, hint=branch.get("hint"))
     for edit in found.get("recovered") or []:
         if edit.get("problem"):
             what = f"an edit was interrupted and is not completed: {_subject(edit)}"

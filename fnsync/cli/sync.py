@@ -73,12 +73,16 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """What came, as text: a line that says so, and one for each commit."""
     there = f"{found['remote']}/{found['branch']} at {found['url']}"
     count, here = found["count"], found["commit"][:8]
+    ahead = f", {found['ahead']} not pushed" if found["ahead"] else ""
+    if found["ahead"] and found.get("push_error"):
+        ahead += f": {found['push_error']}"
     if not count:
-        ahead = f", {found['ahead']} not pushed" if found["ahead"] else ""
         yield f"nothing new in {there}; here is {here}{ahead}"
         return
-    yield f"{count} commit{'' if count == 1 else 's'} came from {there}: {found['before'][:8]} to {here}"
+    yield f"{count} commit{'' if count == 1 else 's'} came from {there}: {found['before'][:8]} to {here}{ahead}"
     for commit in found["commits"]:
         yield f"  {commit['commit'][:8]} {commit['subject']} ({commit['author']})"
     if count > len(found["commits"]):
         yield f"  and {count - len(found['commits'])} older ones"
+    if found.get("conflict"):
+        yield f"edits that do not fit that are on the branch {found['conflict']}; see `fnsync status`"

@@ -132,9 +132,11 @@ class Writer:
         target: Target,
         archive: Archive,
         check: Check,
+        on_commit: Callable[[], None],
     ) -> None:
         """`root` is the functions folder; without `editor` there is no usable repository. `target` is where edits
-        go with `write` at `branch`. `check` raises for functions that are not changed here."""
+        go with `write` at `branch`. `check` raises for functions that are not changed here. `on_commit` is told on the
+        loop that an edit was committed."""
         #: Raises ReadOnlySource for a function of a source.
         self.check_local = check
         self._root = root
@@ -147,6 +149,7 @@ class Writer:
         self._policy = policy
         self._mode = write
         self._target = target
+        self._on_commit = on_commit
         self._basis = Basis(reconciler.find, archive)
         self._turn = asyncio.Lock()
 
@@ -202,6 +205,7 @@ class Writer:
                 draft, made = await asyncio.to_thread(self._write, tried, edit, until)
                 if made is not None:
                     self._reconciler.committed(_told_to_git(made, edit, draft))
+                    self._on_commit()
             await self._reconciler.settle(draft.after, draft.ids)
         rows = await self._rows(draft.ids)
         return Written(tuple(_of_edit(row, draft) for row in rows), made.commit if made else None)
