@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import stat
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -63,8 +66,12 @@ class Parted:
         return found
 
     def at(self, commit: str) -> Files:
-        names = self.repository.git("ls-tree", "-r", "--name-only", commit).splitlines()
-        return {name.removeprefix("functions/"): self.show(commit, name) for name in names}
+        archive = subprocess.run(
+            ["git", "-C", self.repository.folder, "archive", commit], check=True, capture_output=True
+        ).stdout
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            found = ((member.name, files.extractfile(member)) for member in files if member.isfile())
+            return {name.removeprefix("functions/"): data.read().decode() for name, data in found if data is not None}
 
     def show(self, commit: str, name: str) -> str:
         return self.repository.git("show", f"{commit}:{name}") + "\n"
@@ -190,7 +197,7 @@ def test_what_builds_on_it_stays_with_it_and_the_rest_goes_on(parted: Parted) ->
     assert parted.subjects(f"{theirs}..{found.tip}") == ["b", "a before", "f", "notes", "settings of b"]
     assert found.count == 5
     assert [dropped.subject for dropped in found.dropped] == ["a clashes", "settings of a"]
-    assert found.dropped[1].reason == f"builds on {first[:8]}"
+    assert found.dropped[1].reason == f"it builds on {found.dropped[0].commit[:8]}" and found.dropped[0].commit != first
     assert parted.show(found.tip, "functions/a.py") == line(1, "theirs = 1", line(9, "before = 1"))
     assert found.aside is not None and found.dropped[1].commit == found.aside
     assert parted.subjects(f"{parted.base}..{found.aside}") == ["a before", "a clashes", "settings of a"]

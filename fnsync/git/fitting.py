@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fnsync.git.blobs import Blobs
 from fnsync.git.threeway import Leaf, merged
 from fnsync.git.worktree import WorkTree
+from fnsync.model import CommitId
 from fnsync.places import MAIN, enclosing, is_source, own_folder, owners, settings_of, stem
 
 #: Path from the working tree's root -> what is there.
@@ -25,6 +26,8 @@ class Clash:
     #: From the working tree's root.
     paths: tuple[str, ...]
     reason: str
+    #: The commit that it builds on, if that is why.
+    on: CommitId | None = None
 
 
 def keys(worktree: WorkTree, paths: Iterable[str]) -> set[str]:

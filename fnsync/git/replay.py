@@ -25,6 +25,8 @@ from fnsync.model import CommitId
 
 _FIELDS = ("%H", "%P", USERS, f"%(trailers:key={KEPT})", "%an", "%ae", "%ad", "%cn", "%ce", "%cd", "%ct", "%s", "%B")
 _ABSENT = "000000"
+#: Why a commit is left out that would fit by itself.
+BUILDS_ON = "it builds on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +139,9 @@ def _take(worktree: WorkTree, blobs: Blobs, line: _Line, steps: Iterable[_Step],
     lost: dict[str, CommitId] = {}
     for step in steps:
         after = changed(files, step.after)
-        on = {lost[key] for key in step.keys(worktree) & lost.keys()}
+        on = [lost[key] for key in sorted(step.keys(worktree) & lost.keys())]
         if on:
-            clash = Clash(tuple(step.changes), f"builds on {', '.join(sorted(id[:8] for id in on))}")
+            clash = Clash(tuple(step.changes), BUILDS_ON, on[0])
         else:
             found = fitted(worktree, blobs, step.changes, line.files, files, after)
             if not isinstance(found, Clash):
@@ -166,7 +168,8 @@ def _whole(worktree: WorkTree, steps: Sequence[_Step], clashes: Collection[Commi
 
 def _dropped(local: Local, made: Mapping[CommitId, CommitId], clashes: Mapping[CommitId, Clash]) -> Dropped:
     clash = clashes[local.commit]
-    return Dropped(made[local.commit], local.author[0], local.at, local.subject, clash.paths, clash.reason)
+    reason = clash.reason if clash.on is None else f"{clash.reason} {made[clash.on][:8]}"
+    return Dropped(made[local.commit], local.author[0], local.at, local.subject, clash.paths, reason)
 
 
 def changes(worktree: WorkTree, commit: Local) -> dict[str, tuple[Leaf | None, Leaf | None]]:
