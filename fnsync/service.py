@@ -234,12 +234,17 @@ class Service:
     @property
     def follows(self) -> bool:
         """Whether anything is synced by itself."""
-        return bool(self.sources.followers) or (self.pulls is not None and self.pulls.interval_s is not None)
+        return bool(self.sources.followers) or self._exchanges
+
+    @property
+    def _exchanges(self) -> bool:
+        pulls = self.pulls
+        return pulls is not None and (pulls.interval_s is not None or pulls.pushes.enabled)
 
     def sync(self) -> None:
         """Have all that is followed by itself synced now."""
         self.sources.ask_all()
-        if self.pulls is not None and self.pulls.interval_s is not None:
+        if self.pulls is not None and self._exchanges:
             self.pulls.ask()
 
     def _publish(self, event: str, about: Mapping[str, Any]) -> None:

@@ -274,6 +274,8 @@ def test_uncommitted_work_on_a_source_is_not_overwritten(ready: Server) -> None:
     assert "in no commit" in refused.json()["detail"] and "a.py" in refused.json()["detail"]
     log = ready.project.git("log", "--format=%an|%s").splitlines()
     assert log == ["Admin|Update a", "Ada|Keep what was on disk of a.py", "Ada|first"]
+    users = ready.project.git("log", "-2", "--format=%(trailers)").split()
+    assert users[0::2] == ["Fnsync-User:", "Fnsync-Kept:"] and users[1] == users[3], "it may be pushed with the edit"
     assert "not committed" in ready.project.git("show", "HEAD~1:functions/a.py")
 
 

@@ -1,7 +1,8 @@
 """Lifecycle events: what becomes of functions and of the server, told to the event functions.
 
 What becomes of functions is told from what goes live, whichever way it came. `publish` is for everything else: the
-server's start and stop, and what pulls come to: `sync.completed` and `sync.failed`.
+server's start and stop, and what pulls and pushes come to: `sync.completed`, `sync.failed`, `sync.pushed` and
+`sync.conflict`.
 """
 
 from __future__ import annotations
