@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
@@ -19,17 +19,22 @@ from typing import Any, TypeVar
 import structlog
 
 from fnsync.chat.lifecycle import Lifecycle
+from fnsync.durations import Durations
 from fnsync.errors import Draining, FnsyncError, RepositoryError
 from fnsync.git.pull import Pulled, Puller
 from fnsync.git.remote import NoSuchRef
 from fnsync.git.worktree import WorkTree
 from fnsync.pushes import HERE, ROUNDS, Pushes, pause_s, too_slow
 from fnsync.reconcile import Reconciler
+from fnsync.sourcestate import SourceState
+from fnsync.webhooks import Followed
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
+#: What the local repository is called beside sources.
+REPOSITORY = "repository"
 #: The longest wait after failures, in seconds, unless the interval itself is longer.
 LONGEST_S = 600.0
 #: By which part each wait is shorter or longer, so that many servers do not ask at once.
@@ -59,6 +64,10 @@ class Pulls:
         #: Pulls so far by what they came to: `moved`, `same`, `failed`.
         self.counts: Counter[str] = Counter()
         self.pushes = Pushes(puller, self._tell, enabled=pushes)
+        #: How long they took, by the same.
+        self.durations: dict[str, Durations] = {}
+        #: What was checked out after the last one that did not fail.
+        self._commit: str | None = None
         self._puller = puller
         self._worktree = worktree
         self._reconciler = reconciler
@@ -81,6 +90,10 @@ class Pulls:
     def fetched_at(self) -> float | None:
         """When the remote last answered, in seconds since the epoch."""
         return self._puller.fetched_at
+
+    def followed(self) -> Followed:
+        """What a webhook has to name."""
+        return Followed(REPOSITORY, self._puller.url, self._puller.branch)
 
     def ask(self) -> None:
         """Have a pull begin now, or when the exchange that runs has ended."""
@@ -182,12 +195,27 @@ class Pulls:
             wait = wait_s(self.interval_s, self._failures) * random.uniform(1 - JITTER, 1 + JITTER)
             self._next_at, self._due = time.time() + wait, time.monotonic() + wait
 
+    def state(self, functions: Mapping[str, int]) -> SourceState:
+        """How it stands, for metrics; `functions`: how many of its functions have which status."""
+        puller, failed = self._puller, self.counts["failed"]
+        return SourceState(
+            REPOSITORY, puller.branch, self._commit, puller.fetched_at, failed, dict(self.durations), functions
+        )
+
     async def _pull(self) -> Pulled | FnsyncError:
+        began = time.perf_counter()
+        result = await self._pulled()
+        outcome = "failed" if isinstance(result, FnsyncError) else _outcome(result)
+        self.counts[outcome] += 1
+        self.durations.setdefault(outcome, Durations()).add(time.perf_counter() - began)
+        return result
+
+    async def _pulled(self) -> Pulled | FnsyncError:
         try:
             pulled = await self._in_thread(self._puller.pull)
         except NoSuchRef as exc:
             # Perhaps the first push makes it.
-            return await self._pull() if self.pushes.enabled and await self._push() else self._failed(exc)
+            return await self._pulled() if self.pushes.enabled and await self._push() else self._failed(exc)
         except FnsyncError as exc:
             return self._failed(exc)
         await self._came(pulled)
@@ -224,9 +252,8 @@ class Pulls:
     async def _came(self, pulled: Pulled) -> None:
         was_failing, self._error = self._error is not None, None
         self._failing_since, self._failures = None, 0
-        has_moved = pulled.before != pulled.after
-        self.counts["moved" if has_moved else "same"] += 1
-        if has_moved or was_failing:
+        self._commit = pulled.after
+        if pulled.before != pulled.after or was_failing:
             about = {"branch": pulled.branch, "before": pulled.before, "commit": pulled.after, "commits": pulled.count}
             log.info("pulled", **about, replayed=pulled.replayed)
             self._tell("sync.completed", about)
@@ -240,7 +267,6 @@ class Pulls:
                 log.exception("reconcile_failed", paths=inside[:20])
 
     def _failed(self, error: FnsyncError) -> FnsyncError:
-        self.counts["failed"] += 1
         is_new = self._error is None or self._error.code != error.code
         self._error = error
         self._failing_since = self._failing_since or time.time()
@@ -254,3 +280,7 @@ class Pulls:
 
     def _tell(self, event: str, about: dict[str, Any]) -> None:
         self._lifecycle.publish(event, data={"remote": self._puller.remote, "url": self._puller.url, **about})
+
+
+def _outcome(pulled: Pulled) -> str:
+    return "same" if pulled.before == pulled.after else "moved"

@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -37,7 +38,7 @@ from fnsync.plan import Policy
 from fnsync.planning import Planner
 from fnsync.plans import Plans
 from fnsync.provenance import Provenance
-from fnsync.pulls import Pulls
+from fnsync.pulls import REPOSITORY, Pulls
 from fnsync.reconcile import HEAD_S, Reconciler
 from fnsync.registry import Registry
 from fnsync.reports import ReloadReport
@@ -46,6 +47,7 @@ from fnsync.runtime.executor import Executor, ExecutorOptions
 from fnsync.runtime.logs import LogLine
 from fnsync.source.catalog import Catalog
 from fnsync.source.snapshots import Snapshots
+from fnsync.sourcestate import SourceState
 from fnsync.status import functions_status, repository_status
 from fnsync.store.filing import filing_of
 from fnsync.store.index import Index
@@ -56,6 +58,7 @@ from fnsync.syncing.telling import source_status
 from fnsync.uservalves import UserValves
 from fnsync.vault import Vault
 from fnsync.watch import Watcher
+from fnsync.webhooks import Followed, Webhooks
 
 log = structlog.get_logger()
 
@@ -135,6 +138,7 @@ class Service:
         self.unfiltered = Unfiltered()
         self.filing = filing_of(data)
         self.upstreams = Upstreams(config.upstreams, environ)
+        self.webhooks = Webhooks(config.webhooks if serving else (), environ, self)
         self._on_reload = listeners.reload
         self._on_step = listeners.step
         self._watching: asyncio.Task[None] | None = None
@@ -218,6 +222,8 @@ class Service:
             self.sources.start(self.reconciler, planner)
         if self.editor is not None and self._serving:
             puller = Puller(self.editor, repository.remote, repository.branch, replays=repository.push)
+            if config.webhooks:
+                await asyncio.to_thread(_look, puller)
             self.pulls = Pulls(
                 puller,
                 self.editor.worktree,
@@ -249,6 +255,22 @@ class Service:
 
     def _publish(self, event: str, about: Mapping[str, Any]) -> None:
         self.lifecycle.publish(event, data=about)
+
+    def source_states(self) -> list[SourceState]:
+        """How the repository and the sources stand, for metrics."""
+        if self.pulls is None:
+            return []
+        standings = tuple(self.reconciler.standings.values())
+        return [self.pulls.state(Counter(standing.status.value for standing in standings))]
+
+    def followed(self) -> list[Followed]:
+        """What a webhook can have begin."""
+        return [] if self.pulls is None else [self.pulls.followed()]
+
+    def ask(self, name: str) -> None:
+        """Have the sync of what is followed under that name begin."""
+        if self.pulls is not None and name == REPOSITORY:
+            self.pulls.ask()
 
     def _added_at(self, id: str) -> int | None:
         account = self.state.account(id)
@@ -365,6 +387,14 @@ class Service:
             "refused": [asdict(problem) for problem in reconciler.refused],
             "recovered": [asdict(found) for found in self._recovered()],
         }
+
+
+def _look(puller: Puller) -> None:
+    """See what is pulled, so that the first webhook can name it."""
+    try:
+        puller.look()
+    except FnsyncError as exc:  # the first pull says so, to whom it concerns
+        log.info("remote_unknown", error=str(exc))
 
 
 def take_folders(functions: Path, data: Path) -> IO[str]:

@@ -43,8 +43,9 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     project = Project(tmp_path_factory.mktemp("described") / "project")
     project.write("a.py", PIPE)
     project.write("b.py", TUNED)
+    project.configure("webhooks: [{name: hook, kind: github, secret: {env: HOOK_SECRET}}]\n")
     project.commit("first")
-    server = Server(project)
+    server = Server(project, environ={"HOOK_SECRET": "unknown to who sends here"})
     try:
         yield server.wait_ready()
     finally:
@@ -100,6 +101,6 @@ def test_without_a_token_every_other_route_is_401(described: Server) -> None:
     with httpx.Client(base_url=described.url) as anyone:
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
-                answer = anyone.request(method.upper(), path.replace("{id}", "a"), json={})
+                answer = anyone.request(method.upper(), path.replace("{id}", "a").replace("{name}", "hook"), json={})
                 expected = 401 if "security" in operation else 200
                 assert answer.status_code == expected, f"{method} {path}: {answer.text}"

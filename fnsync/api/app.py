@@ -18,7 +18,7 @@ from fnsync.api.completions import CompletionsEndpoint
 from fnsync.api.documents import Documents
 from fnsync.api.errors import ClientGone, MethodNotAllowed, Unexpected
 from fnsync.api.events import EventEndpoints
-from fnsync.api.exchange import Exchange
+from fnsync.api.exchange import WITHOUT_TOKEN, Exchange
 from fnsync.api.files import FileEndpoints
 from fnsync.api.functions import FunctionEndpoints
 from fnsync.api.imports import ImportEndpoints
@@ -37,6 +37,7 @@ from fnsync.api.tokens import TokenEndpoints
 from fnsync.api.users import UserEndpoints
 from fnsync.api.valves import ValvesEndpoints
 from fnsync.api.versions import VersionEndpoints
+from fnsync.api.webhooks import WebhookEndpoints
 from fnsync.chat.actions import Actions
 from fnsync.chat.completions import Completions
 from fnsync.chat.events import Hub
@@ -101,6 +102,7 @@ class App:
             *SyncEndpoints(service).routes(),
             *PlanEndpoints(service).routes(),
             *SourceEndpoints(service).routes(),
+            *WebhookEndpoints(service, self._auth).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
             *InvokingEndpoints(service, functions, calls, rates).routes(),
@@ -136,7 +138,7 @@ class App:
         try:
             route = self._route(exchange)
             exchange.who = route.who
-            if route.who != "anyone":
+            if route.who not in WITHOUT_TOKEN:
                 exchange.caller = await self._auth.caller(exchange)
             await route.endpoint(exchange)
         except FnsyncError as exc:

@@ -77,8 +77,7 @@ class Auth:
         """
         token = _token(exchange)
         digest = hashlib.sha256(token).digest()
-        client = exchange.scope.get("client")
-        address = client[0] if client else ""
+        address = _address(exchange)
         wait_s = self._logins.wait_s(address)
         if wait_s and not self._logins.knows(address, digest):
             raise _blocked(wait_s)
@@ -113,6 +112,26 @@ class Auth:
             id = self._chat_tokens.login(token)
             return self._admitted(self._login(id, self._chat_users.known_now(id), self._chat_tokens), exchange)
         return self._admitted(self._meant(entry, exchange), exchange)
+
+    # ---- senders of webhooks, who have no token but a secret --------------------------------------------------
+
+    def check_sender(self, exchange: Exchange, digest: bytes) -> None:
+        """Raise RateLimited after too many wrong tokens and signatures from the client's address, unless the secret
+        with that SHA-256 was right from there before."""
+        address = _address(exchange)
+        wait_s = self._logins.wait_s(address)
+        if wait_s and not self._logins.knows(address, digest):
+            raise _blocked(wait_s)
+
+    def sender_failed(self, exchange: Exchange) -> None:
+        """Count a wrong signature."""
+        self._failed(_address(exchange))
+
+    def sender_accepted(self, exchange: Exchange, digest: bytes) -> None:
+        """Note that the secret with that SHA-256 was right."""
+        self._logins.accepted(_address(exchange), digest)
+
+    # ---- what was decided, later -------------------------------------------------------------------------------
 
     async def body(self, exchange: Exchange, form: type[F], limit: int) -> F:
         """The body of a request, of `limit` bytes at most. The caller is from then on who they are once it has come,
@@ -217,6 +236,11 @@ class Auth:
             await self._chat_users.remember()
             await self._tokens.mark_used()
             await asyncio.sleep(REFRESH_S)
+
+
+def _address(exchange: Exchange) -> str:
+    client = exchange.scope.get("client")
+    return client[0] if client else ""
 
 
 def _token(exchange: Exchange) -> bytes:

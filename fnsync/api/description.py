@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter
 
 from fnsync.api.errors import Unexpected
+from fnsync.api.exchange import WITHOUT_TOKEN
 from fnsync.api.routes import Answer, Route
 from fnsync.errors import BodyTooLarge, Draining, FnsyncError, Invalid, RateLimited, Unauthorized
 
@@ -58,7 +59,7 @@ def describe(routes: Iterable[Route], version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.found.items())),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}, "signature": _SIGNATURE},
         },
     }
 
@@ -87,13 +88,23 @@ def _operation(path: str, route: Route, schemas: _Schemas) -> dict[str, Any]:
     if route.body is not None:
         schema = schemas.of(route.body, "validation")
         operation["requestBody"] = {"required": True, "content": {route.media_type: {"schema": schema}}}
-    if route.who != "anyone":
+    if route.who not in WITHOUT_TOKEN:
         operation["security"] = [{"token": []}]
+    elif route.who == "sender":
+        operation["security"] = [{"signature": []}]
     return operation
 
 
+_SIGNATURE = {
+    "type": "apiKey",
+    "in": "header",
+    "name": "X-Hub-Signature-256",
+    "description": "Or `X-Gitlab-Token`, `webhook-signature`, `X-Gitea-Signature`, `X-Forgejo-Signature` or "
+    "`X-Fnsync-Signature`, by the webhook's kind",
+}
 _WHO = {
     "anyone": "For anyone.",
+    "sender": "For who signs with the secret that both sides know; no token is needed.",
     "caller": "For anyone with a token.",
     "manager": "For admins and, with `auth.user_functions`, for users with functions of their own.",
     "admin": "For admins.",
@@ -138,7 +149,7 @@ def _answer(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
 def _errors(path: str, route: Route, schemas: _Schemas) -> dict[str, Any]:
     """By status, the codes that it may have."""
     kinds: dict[type[FnsyncError], None] = dict.fromkeys(route.errors)
-    if route.who != "anyone":
+    if route.who not in WITHOUT_TOKEN:
         kinds |= dict.fromkeys((Unauthorized, RateLimited))
     if route.query is not None:
         kinds[Invalid] = None

@@ -35,9 +35,12 @@ LINGER_S = 5.0
 #: ASGI extension of our server: a Connection.
 CONNECTION = "fnsync.connection"
 
-#: Whom a route is for: without a token; with any token; with an admin's; with that of an admin or, where users may
-#: have functions of their own, of whoever the endpoint finds to be its owner.
-Who = Literal["anyone", "caller", "admin", "manager"]
+#: Whom a route is for: without a token; without one, but signed as the endpoint checks; with any token; with an
+#: admin's; with that of an admin or, where users may have functions of their own, of whoever the endpoint finds to be
+#: its owner.
+Who = Literal["anyone", "sender", "caller", "admin", "manager"]
+#: For them nobody is asked for a token.
+WITHOUT_TOKEN: frozenset[Who] = frozenset({"anyone", "sender"})
 
 #: Who calls where nobody was asked to say.
 NOBODY = User("", "", "", "pending")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fnsync.api.sourcemetrics import buckets, of_messages, of_sources
 from fnsync.api.tally import Tally
-from fnsync.durations import BUCKETS_S, Durations
 
 if TYPE_CHECKING:
     from fnsync.service import Service
@@ -46,6 +45,7 @@ class _Collector(Collector):
             yield self._calls()
             yield from self._functions()
             yield from self._upstreams()
+            yield from self._syncs()
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -59,7 +59,7 @@ class _Collector(Collector):
     def _calls(self) -> Metric:
         calls = HistogramMetricFamily("fnsync_call_duration_seconds", "Completions by function.", labels=("function",))
         for function, durations in dict(self._tally.calls).items():
-            calls.add_metric((function,), buckets=_buckets(durations), sum_value=durations.total_s)
+            calls.add_metric((function,), buckets=buckets(durations), sum_value=durations.total_s)
         return calls
 
     def _states(self) -> Iterator[Metric]:
@@ -96,7 +96,7 @@ class _Collector(Collector):
             for status, count in dict(tally.answers).items():
                 requests.add_metric((name, str(status)), count)
             took = tally.durations
-            durations.add_metric((name,), buckets=_buckets(took), sum_value=took.total_s)
+            durations.add_metric((name,), buckets=buckets(took), sum_value=took.total_s)
         yield from (requests, durations)
 
     def _pulls(self) -> Iterator[Metric]:
@@ -120,6 +120,11 @@ class _Collector(Collector):
                 "fnsync_fetched_timestamp_seconds", "When the remote last answered.", value=pulls.fetched_at
             )
 
+    def _syncs(self) -> Iterator[Metric]:
+        service = self._service
+        yield from of_sources(service.source_states(), time.time())
+        yield from of_messages("fnsync_webhooks", "Webhooks by result.", dict(service.webhooks.counts))
+
     def _loads(self) -> Iterator[Metric]:
         tally = self._service.reconciler.tally
         loads = CounterMetricFamily("fnsync_loads", "Revisions loaded, by outcome.", labels=("outcome",))
@@ -127,8 +132,3 @@ class _Collector(Collector):
         loads.add_metric(("failed",), tally.failed)
         yield loads
         yield CounterMetricFamily("fnsync_load_seconds", "What the good loads took together.", value=tally.took_s)
-
-
-def _buckets(durations: Durations) -> list[tuple[str, float]]:
-    bounds = [*(str(bound) for bound in BUCKETS_S), "+Inf"]
-    return list(zip(bounds, accumulate(durations.counts), strict=True))

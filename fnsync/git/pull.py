@@ -89,6 +89,12 @@ class Puller:
         self._talking: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
 
+    def look(self) -> None:
+        """See what the remote's address is, and the branch, before the first pull. Raises RepositoryError."""
+        url = address(self._worktree, self.remote)
+        self.url = None if url is None else redacted(url, url)
+        self.branch = self._asked or self._worktree.branch()
+
     def pull(self) -> Pulled:
         """Raises FetchFailed, PullRefused, RepositoryBusy, RepositoryError, NotWritable; then nothing was moved."""
         branch = self._branch()
