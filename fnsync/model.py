@@ -19,6 +19,8 @@ FunctionId = NewType("FunctionId", str)
 Revision = NewType("Revision", str)
 #: Full hash of a git commit (40 hex digits, or 64).
 CommitId = NewType("CommitId", str)
+#: How many digits of a commit stand where people read it.
+SHOWN_DIGITS = 12
 
 #: Names the local functions folder, beside the names of sources.
 LOCAL = "local"
@@ -464,6 +466,30 @@ class GoodRevision:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """What makes a function one of a commit that is tried, and not the one that answers everybody."""
+
+    commit: CommitId
+    #: The function that does; None: there is none. Nothing that only a reference gives is given to a preview where the
+    #: settings of this one do not refer to the same.
+    live: LiveFunction | None = None
+
+    @property
+    def given(self) -> frozenset[tuple[str, str]]:
+        """The references (`reference_of`) that may be replaced by what they stand for."""
+        if self.live is None:
+            return frozenset()
+        settings = self.live.settings
+        named = {reference_of(value) for value in settings.valves.values()}
+        variables = {("env", name) for name in settings.permissions.env}
+        return frozenset(variables.union(reference for reference in named if reference is not None))
+
+    def name(self, id: FunctionId) -> str:
+        """What the processes, logs and limits of the function go by."""
+        return f"{id}@{self.commit[:SHOWN_DIGITS]}"
+
+
+@dataclass(frozen=True, slots=True)
 class LiveFunction:
     """One function with the revision that answers its calls."""
 
@@ -487,6 +513,12 @@ class LiveFunction:
     commit: CommitId | None = None
     #: Place in the snapshot -> path to show in tracebacks.
     shown: Mapping[str, str] = field(default_factory=dict)
+    preview: Preview | None = None
+
+    @property
+    def runs_as(self) -> str:
+        """What its processes, logs and limits go by: the id, of a preview with the commit behind it."""
+        return self.id if self.preview is None else self.preview.name(self.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -90,6 +91,8 @@ class Executor:
         self._pools: dict[tuple[str, Revision], Pool] = {}
         self._ids = itertools.count(1)
         self._crashes: dict[str, int] = {}
+        #: Revisions that are being loaded, as often as they are; their requirements may be installed first.
+        self._loading: Counter[Revision] = Counter()
         #: The revision that answers new requests, of functions that were loaded or removed.
         self._kept: dict[str, Revision | None] = {}
         self._loads = asyncio.Semaphore(max(2, os.cpu_count() or 2))
@@ -137,7 +140,7 @@ class Executor:
 
     def pool(self, function: LiveFunction) -> Pool:
         """The workers of the function's revision."""
-        pool = self._pools.get((function.id, function.revision))
+        pool = self._pools.get(_key(function))
         if pool is None:
             pool = self._add_pool(function)
         elif pool.trial:  # it answered calls before the server started anew, and was tried before it did so again
@@ -146,18 +149,19 @@ class Executor:
         return pool
 
     def _new_pool(self, function: LiveFunction, spec: WorkerSpec) -> Pool:
-        return Pool(spec, function.limits, self.processes.start_worker, self.next_id)
+        is_preview = function.preview is not None
+        return Pool(spec, function.limits, self.processes.start_worker, self.next_id, preview=is_preview)
 
     def _add_pool(self, function: LiveFunction) -> Pool:
         pool = self._new_pool(function, spec_of(function, self._sources))
         pool.manifest = function.manifest if function.manifest.told else None
         pool.retired = self._is_replaced(function)
-        self._pools[function.id, function.revision] = pool
+        self._pools[_key(function)] = pool
         return pool
 
     def _is_replaced(self, function: LiveFunction) -> bool:
         """Whether another revision answers: a request may have pinned one that was replaced, and cleared away."""
-        return self._kept.get(function.id, function.revision) != function.revision
+        return self._kept.get(function.runs_as, function.revision) != function.revision
 
     def next_id(self) -> int:
         return next(self._ids)
@@ -175,6 +179,14 @@ class Executor:
         return await self._in_turn(function, self._try)
 
     async def _in_turn(self, function: LiveFunction, load: Callable[[LiveFunction], Coroutine[Any, Any, T]]) -> T:
+        self._loading[function.revision] += 1
+        try:
+            return await self._after_others(function, load)
+        finally:
+            self._loading[function.revision] -= 1
+            self._loading += Counter()  # forgets those that are at none
+
+    async def _after_others(self, function: LiveFunction, load: Callable[[LiveFunction], Coroutine[Any, Any, T]]) -> T:
         frontmatter = function.frontmatter
         # Before it takes a place among the loads: a build can take minutes.
         await self.environments.ensure(frontmatter.requirements, frontmatter.requires_python, frontmatter.inferred)
@@ -192,7 +204,7 @@ class Executor:
             await _cancel(task)
 
     async def _load(self, function: LiveFunction) -> Manifest:
-        key = (function.id, function.revision)
+        key = _key(function)
         spec = spec_of(function, self._sources)
         pool = self._pools.get(key)
         if pool is None:
@@ -221,7 +233,7 @@ class Executor:
         return _known(pool)
 
     async def _try(self, function: LiveFunction) -> Trial:
-        key = (function.id, function.revision)
+        key = _key(function)
         spec, refused = resolvable_spec_of(function, self._sources)
         pool = self._pools.get(key)
         if pool is not None and pool.spec == spec and pool.ready is not None and not refused:
@@ -267,7 +279,7 @@ class Executor:
 
     async def manifest(self, function: LiveFunction) -> Manifest:
         """What a revision is, loaded for it if need be. Raises what `try_load` raises."""
-        pool = self._pools.get((function.id, function.revision))
+        pool = self._pools.get(_key(function))
         if pool is not None and pool.manifest is not None:
             return pool.manifest
         if function.manifest.told:
@@ -303,7 +315,7 @@ class Executor:
         """Ask a worker of the function's revision; where none can answer, one that is started for the question."""
         if self.draining:
             raise Draining("the server is stopping", retry_after_s=5)
-        pool = self._pools.get((function.id, function.revision))
+        pool = self._pools.get(_key(function))
         worker = await pool.worker_to_ask() if pool is not None else None
         if worker is not None:
             try:
@@ -353,7 +365,7 @@ class Executor:
 
     def limit(self, function: LiveFunction) -> None:
         """Apply changed limits alone; nothing of them concerns a worker that runs."""
-        pool = self._pools.get((function.id, function.revision))
+        pool = self._pools.get(_key(function))
         if pool is not None:
             pool.take_limits(function.limits)
 
@@ -365,20 +377,34 @@ class Executor:
                 pool.retired = True
                 pool.touched_at = time.monotonic()
 
+    def drop(self, function: LiveFunction) -> None:
+        """Nobody asks for a preview any more: its workers end when their calls are done."""
+        pool = self._pools.get(_key(function))
+        if pool is not None:
+            pool.retired = True
+            pool.touched_at = time.monotonic()
+
     def in_use(self) -> set[Revision]:
-        """Revisions that have workers or calls; their snapshots are needed."""
-        return {revision for _, revision in self._pools}
+        """Revisions that have workers or calls, or will; their snapshots are needed."""
+        return {revision for _, revision in self._pools} | self._loading.keys()
 
     def health(self, id: str) -> Health:
         """How the processes of a function are doing, all its revisions together."""
         return self.healths().get(id, Health())
 
     def healths(self) -> dict[str, Health]:
-        """The health of each function that has, or had, processes; from any thread."""
+        """The health of each function that has, or had, processes, without previews; from any thread."""
         total = {id: Health(crashes=crashes) for id, crashes in list(self._crashes.items())}
         for (id, _), pool in list(self._pools.items()):
+            if pool.preview:
+                continue
             total[id] = total[id] + pool.health() if id in total else pool.health()
         return total
+
+    def preview_health(self, function: LiveFunction) -> Health:
+        """The health of a preview; from any thread."""
+        pool = self._pools.get(_key(function))
+        return pool.health() if pool is not None else Health()
 
     def sandbox(self) -> dict[str, Any]:
         """What confines workers here."""
@@ -398,8 +424,11 @@ class Executor:
         for key, pool in list(self._pools.items()):
             pool.reap(now)
             if pool.empty and (pool.retired or pool.trial):
-                self._crashes[key[0]] = self._crashes.get(key[0], 0) + pool.crashes
                 del self._pools[key]
+                if pool.preview:
+                    self.logs.forget(key[0])
+                else:
+                    self._crashes[key[0]] = self._crashes.get(key[0], 0) + pool.crashes
         self.processes.reap_surplus(self._options.idle_workers)
         self.processes.reap_zygotes(now)
 
@@ -421,7 +450,7 @@ class CallContext:
             raise Draining("the server is stopping", retry_after_s=5)
         pool = executor.pool(function)
         worker = await pool.acquire(inside=self._invocation.inside)
-        call = self._call = RunningCall(executor.next_id(), function.id, self._invocation, pool.release)
+        call = self._call = RunningCall(executor.next_id(), function.runs_as, self._invocation, pool.release)
         try:
             call.begin(worker, pool.deadlines)
         except BaseException:
@@ -434,6 +463,11 @@ class CallContext:
     ) -> None:
         if self._call is not None:
             self._call.leave()
+
+
+def _key(function: LiveFunction) -> tuple[str, Revision]:
+    """What its pool goes by; a preview shares none with the live function, whatever its revision."""
+    return function.runs_as, function.revision
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:

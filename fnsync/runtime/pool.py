@@ -29,6 +29,8 @@ START_S = 15.0
 NESTED = 4
 #: How long the workers of a replaced revision stay for requests that pinned it, in seconds.
 LINGER_S = 2.0
+#: How long an idle worker of a preview is kept at most, in seconds.
+PREVIEW_IDLE_S = 60.0
 #: How long the workers of a revision that was tried wait for it to go live, in seconds: above what a commit takes.
 TRIAL_S = 30.0
 
@@ -100,8 +102,12 @@ class Pool:
         limits: Limits,
         start: Callable[[Pool, WorkerSpec], Awaitable[Worker]],
         next_id: Callable[[], int],
+        *,
+        preview: bool = False,
     ) -> None:
         self.spec = spec
+        #: Of a commit that is tried; its idle workers are the first to go.
+        self.preview = preview
         self.limits = limits
         #: The calls under way, and when each is over its time limit.
         self.deadlines = self._new_deadlines(limits.timeout_s)
@@ -337,7 +343,8 @@ class Pool:
 
     def reap(self, now: float) -> None:
         """Stop workers that were idle for too long, and those above the number that is allowed."""
-        idle_s = TRIAL_S if self.trial else LINGER_S if self.retired else self.limits.idle_s
+        kept_s = min(self.limits.idle_s, PREVIEW_IDLE_S) if self.preview else self.limits.idle_s
+        idle_s = TRIAL_S if self.trial else LINGER_S if self.retired else kept_s
         for worker in [worker for worker in self.workers if worker.usable][self.limits.workers :]:
             worker.retire()
         if self.pins:

@@ -200,7 +200,7 @@ class Processes:
         reply = await request.answer(
             wire.Describe(
                 request.id,
-                spec.function,
+                spec.id,
                 spec.revision,
                 str(spec.snapshot),
                 spec.entry,
@@ -249,12 +249,12 @@ class Processes:
                 self._spawn(zygote.stop())
 
     def reap_surplus(self, most: int) -> None:
-        """Stop the longest idle workers above the number that is kept."""
-        idle = [entry.worker for entry in self.workers.values() if entry.worker.alive and not entry.worker.calls]
+        """Stop idle workers above the number that is kept: those of previews first, then the longest idle."""
+        idle = [entry for entry in self.workers.values() if entry.worker.alive and not entry.worker.calls]
         surplus = len(idle) - most
         if surplus > 0:
-            for worker in sorted(idle, key=lambda worker: worker.idle_since)[:surplus]:
-                worker.end("idle")
+            for entry in sorted(idle, key=lambda entry: (not entry.pool.preview, entry.worker.idle_since))[:surplus]:
+                entry.worker.end("idle")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

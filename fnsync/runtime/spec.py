@@ -20,7 +20,10 @@ Decrypt = Callable[[str], str]
 class WorkerSpec:
     """Everything a worker needs to know before it answers its first call."""
 
+    #: What its processes and logs go by.
     function: str
+    #: What it is called by whom it runs for.
+    id: str
     revision: Revision
     #: The snapshot's folder, absolute.
     snapshot: Path
@@ -64,9 +67,12 @@ def resolvable_spec_of(function: LiveFunction, sources: Sources) -> tuple[Worker
     permitted = function.settings.permissions.env
     for name in permitted:
         _check_not_ours(function, "permissions.env", name)
+    if function.preview is not None:
+        permitted = tuple(name for name in permitted if _is_given(function, "env", name))
     valves, refused = _resolved(function, sources)
     spec = WorkerSpec(
-        function=function.id,
+        function=function.runs_as,
+        id=function.id,
         revision=function.revision,
         snapshot=sources.snapshot(function.revision),
         entry=function.entry,
@@ -106,6 +112,8 @@ def _resolved(function: LiveFunction, sources: Sources) -> tuple[dict[str, Any],
 
 def _resolve(function: LiveFunction, name: str, value: Any, sources: Sources) -> Any:
     match reference_of(value):
+        case ("env" | "secret" as kind, target) if not _is_given(function, kind, target):
+            raise _withheld(function, name, kind, target)
         case ("env", variable):
             _check_not_ours(function, f"valves.{name}", variable)
             if variable not in sources.environ:
@@ -119,6 +127,21 @@ def _resolve(function: LiveFunction, name: str, value: Any, sources: Sources) ->
         case ("secret", text):
             return _decrypted(function, name, text, sources.decrypt)
     return value
+
+
+def _is_given(function: LiveFunction, kind: str, target: str) -> bool:
+    """Whether a function gets what a reference stands for: nobody has read the settings of a preview yet."""
+    return function.preview is None or (kind, target) in function.preview.given
+
+
+def _withheld(function: LiveFunction, name: str, kind: str, target: str) -> ValvesUnfit:
+    what = f"the variable {target}" if kind == "env" else "this encrypted value"
+    return _unresolved(
+        function,
+        name,
+        f"{what} is not given to a preview, since the settings of the live function do not name it",
+        hint="merge the settings first, or write a plain value there",
+    )
 
 
 def _decrypted(function: LiveFunction, name: str, text: str, decrypt: Decrypt | None) -> str:
