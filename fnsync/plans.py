@@ -201,6 +201,8 @@ def _candidate(
 ) -> Candidate:
     """A commit of the local repository, its files put into `previews`."""
     found = materialize(scope.root, commit, previews / commit, Selection(scope.prefix), limits)
+    with suppress(FileNotFoundError):  # what is done with it next says so
+        os.utime(found.folder)  # it is kept by when it was used last
     apart = fork(scope, commit)
     changed = None if apart is None else apart.paths
     return Candidate(

@@ -37,6 +37,9 @@ from fnsync.periodic import every
 from fnsync.plan import Policy
 from fnsync.planning import Planner
 from fnsync.plans import Plans
+from fnsync.previews.previews import Previews
+from fnsync.previews.refs import LocalRefs
+from fnsync.previews.trees import collect
 from fnsync.provenance import Provenance
 from fnsync.pulls import REPOSITORY, Pulls
 from fnsync.reconcile import HEAD_S, Reconciler
@@ -62,7 +65,7 @@ from fnsync.webhooks import Followed, Webhooks
 
 log = structlog.get_logger()
 
-#: How often git is asked whether it wants to pack what edits left, in seconds.
+#: How often git is asked whether it wants to pack what edits left, and old trees of plans are removed, in seconds.
 TIDY_S = 600.0
 
 
@@ -197,6 +200,15 @@ class Service:
         )
         self.source_editor = SourceEditor(config, self.environ, self.editor)
         self.rotation = Rotation(self.manager, self.reconciler, self.user_valves, config.functions, self._on_step)
+        self.previews = Previews(
+            LocalRefs(self.worktree, config.repository.remote),
+            self.executor,
+            self.snapshots,
+            policy,
+            config.data / "previews" / "reading",
+            self.reconciler.source_of,
+        )
+        await self.previews.start()
         # Watching begins before the first look, so that nothing is missed between the two.
         self.watcher = Watcher(config.functions, locked=self._locked, rescan_s=config.watch.rescan)
         await self.reconciler.start()
@@ -220,6 +232,8 @@ class Service:
                 sources=self.sources,
             )
             self.sources.start(self.reconciler, planner)
+            clear = partial(asyncio.to_thread, collect, config.data / "previews")
+            self._periodic.append(asyncio.create_task(every(TIDY_S, clear, "clearing trees of plans", at_once=True)))
         if self.editor is not None and self._serving:
             puller = Puller(self.editor, repository.remote, repository.branch, replays=repository.push)
             if config.webhooks:
@@ -346,6 +360,7 @@ class Service:
             self.watcher.close()
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+            await self.previews.close()
             await self.reconciler.close()
         self.lifecycle.stopped()
         await self.lifecycle.close()
@@ -383,6 +398,7 @@ class Service:
             "functions": functions_status(
                 reconciler.standings, executor.healths(), self.unfiltered, self.config.defaults.active
             ),
+            "previews": self.previews.status(),
             "upstreams": self.upstreams.states(),
             "refused": [asdict(problem) for problem in reconciler.refused],
             "recovered": [asdict(found) for found in self._recovered()],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from pydantic import ConfigDict, Field
 
-from fnsync.api.completions import CALL_ERRORS, LARGE_BODY_BYTES, UNWATCHED_S, Watch, described
+from fnsync.api.completions import CALL_ERRORS, LARGE_BODY_BYTES, PREVIEW_ERRORS, UNWATCHED_S, Watch, described
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, parse
 from fnsync.api.results import send_result
@@ -66,7 +66,7 @@ class ActionEndpoint:
                 "Chat",
                 body=ActionForm,
                 answers={200: Answer(None, told)},
-                errors=(UnknownFunction, UnknownModel, Unauthorized, RateLimited, *CALL_ERRORS),
+                errors=(UnknownFunction, UnknownModel, Unauthorized, RateLimited, *CALL_ERRORS, *PREVIEW_ERRORS),
             )
         ]
 

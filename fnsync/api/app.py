@@ -44,6 +44,7 @@ from fnsync.chat.events import Hub
 from fnsync.chat.filters import Filters
 from fnsync.chat.host import Desk
 from fnsync.chat.models import Models
+from fnsync.chat.previewing import Previewing
 from fnsync.chat.rates import Rates
 from fnsync.chat.render import stream_error
 from fnsync.chat.turns import Calls
@@ -80,7 +81,10 @@ class App:
         calls = Calls(service.executor, service.user_valves)
         filters = Filters(service.reconciler.standings.missing)
         rates = Rates(config.rate_limits)
-        completions = Completions(calls, self._models, service.upstreams, rates, filters, service.unfiltered)
+        previewing = Previewing(self._models, service.previews, config.auth.preview)
+        completions = Completions(
+            calls, self._models, service.upstreams, rates, filters, service.unfiltered, previewing
+        )
         self._completions = completions
         calls.host = Desk(
             completions,
@@ -91,9 +95,9 @@ class App:
             lambda exc, admin: errors.openai_error(exc, admin=admin),
         ).host
         chat = CompletionsEndpoint(service, self._models, completions, rates, self._tally, hub)
-        models = ModelEndpoints(service, self._models)
+        models = ModelEndpoints(service, self._models, previewing)
         functions = FunctionEndpoints(service, self._auth)
-        operations = Operations(service, self._auth, self._tally, functions)
+        operations = Operations(service, self._auth, self._tally, functions, previewing)
         valves = ValvesEndpoints(service, functions)
         routes: tuple[Route, ...] = (
             *functions.routes(),
@@ -105,10 +109,10 @@ class App:
             *WebhookEndpoints(service, self._auth).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
-            *InvokingEndpoints(service, functions, calls, rates).routes(),
+            *InvokingEndpoints(service, functions, calls, rates, previewing).routes(),
             *chat.routes(),
             *CompletedEndpoint(service, completions, hub).routes(),
-            *ActionEndpoint(service, calls, Actions(calls, self._models, rates), rates, hub).routes(),
+            *ActionEndpoint(service, calls, Actions(calls, self._models, rates, previewing), rates, hub).routes(),
             *models.routes(),
             *EventEndpoints(service, self._auth, hub).routes(),
             *FileEndpoints(service).routes(),

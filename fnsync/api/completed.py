@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from pydantic import ConfigDict, Field
 
-from fnsync.api.completions import CALL_ERRORS, LARGE_BODY_BYTES, UNWATCHED_S, Watch, described
+from fnsync.api.completions import CALL_ERRORS, LARGE_BODY_BYTES, PREVIEW_ERRORS, UNWATCHED_S, Watch, described
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, parse
 from fnsync.api.routes import Route, ok, prefixed
@@ -62,7 +62,7 @@ class CompletedEndpoint:
                 "Chat",
                 body=CompletedForm,
                 answers=ok(dict[str, Any]),
-                errors=(UnknownModel, *CALL_ERRORS),
+                errors=(UnknownModel, *CALL_ERRORS, *PREVIEW_ERRORS),
             )
         ]
 

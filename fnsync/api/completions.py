@@ -30,6 +30,7 @@ from fnsync.chat.listening import listener_of
 from fnsync.chat.live import Live
 from fnsync.chat.models import Models
 from fnsync.chat.pipelines import facts, is_model
+from fnsync.chat.previewing import AT
 from fnsync.chat.rates import Rates
 from fnsync.chat.turns import Turn
 from fnsync.deadlines import Deadlines
@@ -37,17 +38,23 @@ from fnsync.errors import (
     CrashLoop,
     Draining,
     EnvironmentFailed,
+    FetchFailed,
     FnsyncError,
     FunctionError,
     FunctionRaised,
     Invalid,
     LoadFailed,
     MemoryLimit,
+    NotWritable,
     RateLimited,
+    RepositoryError,
     Saturated,
+    SourceRefused,
     TimeLimit,
     Unavailable,
+    UnknownFunction,
     UnknownModel,
+    UnknownRef,
     Unrenderable,
     UpstreamFailed,
     UpstreamTimeout,
@@ -78,6 +85,8 @@ CALL_ERRORS: Errors = (
     CrashLoop,
     Draining,
 )
+#: What may keep a function from being had as of a ref.
+PREVIEW_ERRORS: Errors = (UnknownFunction, UnknownRef, RepositoryError, SourceRefused, NotWritable, FetchFailed)
 ONLY_PIPES = "only pipes answer a chat; the list of models names them"
 #: Bodies above this are decoded off the loop.
 LARGE_BODY_BYTES = 1024 * 1024
@@ -127,7 +136,15 @@ class CompletionsEndpoint:
                 "Chat",
                 body=ChatForm,
                 answers={200: Answer(None, "A completion; with `stream: true` an event stream", (JSON, EVENT_STREAM))},
-                errors=(UnknownModel, RateLimited, *CALL_ERRORS, UpstreamFailed, UpstreamTimeout),
+                errors=(
+                    UnknownModel,
+                    UnknownFunction,
+                    UnknownRef,
+                    RateLimited,
+                    *CALL_ERRORS,
+                    UpstreamFailed,
+                    UpstreamTimeout,
+                ),
             )
         ]
 
@@ -166,6 +183,8 @@ class CompletionsEndpoint:
                 turn.named = named
             completion = await self._completions.prepare(turn, describe=describe)
         except UnknownModel as exc:
+            if AT in request.model:
+                raise
             raise await self._explained(exc, request.model, caller, world) from exc
         exchange.headers, exchange.quota = completion.headers, turn.quota
         began = time.perf_counter()
@@ -186,7 +205,7 @@ class CompletionsEndpoint:
             raise
         finally:
             self._tally.running -= 1
-            if completion.function is not None:
+            if completion.function is not None and turn.asked is None:
                 self._tally.call(completion.function, time.perf_counter() - began)
 
     async def _explained(self, exc: UnknownModel, model: str, caller: User, world: World) -> FnsyncError:
@@ -195,7 +214,7 @@ class CompletionsEndpoint:
         live = pipelines.find(model) or pipelines.find(model.partition(".")[0])
         id = live.id if live is not None else FunctionId(model.partition(".")[0])
         if live is not None and may_use(live.settings, caller):
-            return await self._no_model(exc, live)
+            return await self._no_model(exc, world, live)
         standing = self._service.reconciler.standings.get(id)
         if standing is None or standing.live is not None or not may_use(standing.unit.settings, caller):
             return exc
@@ -205,7 +224,7 @@ class CompletionsEndpoint:
             return UnknownModel(f"{id} has no revision that loads: {standing.problem}", hint=standing.problem.hint)
         return exc
 
-    async def _no_model(self, exc: UnknownModel, live: LiveFunction) -> FnsyncError:
+    async def _no_model(self, exc: UnknownModel, world: World, live: LiveFunction) -> FnsyncError:
         """Say what a function is that is live, but not the model that was asked for."""
         if not live.active:
             return UnknownModel(f"{live.id} is switched off", hint="set active: true in its settings file")
@@ -217,7 +236,7 @@ class CompletionsEndpoint:
             article = "an" if live.kind.value[0] in "aeiou" else "a"
             return UnknownModel(f"{live.id} is {article} {live.kind.value}, and no model", hint=ONLY_PIPES)
         if live.manifest.manifold:
-            models = await self._models.sub_models(live)
+            models = await self._models.sub_models(world, live)
             hint = f"its models are {_some(models)}" if models else "it lists no models"
             return UnknownModel(f"{exc.message}: {live.id} is a manifold, which has models of its own", hint=hint)
         return exc

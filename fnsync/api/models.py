@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from fnsync.api.completions import PREVIEW_ERRORS
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, read_query
 from fnsync.api.routes import Answer, Route, prefixed
+from fnsync.chat.entries import Entry
 from fnsync.chat.models import Models
-from fnsync.errors import Invalid, Unavailable, UnknownModel
+from fnsync.chat.offers import Offers, at_ref
+from fnsync.chat.previewing import Previewing
+from fnsync.errors import Invalid, LoadFailed, NotFound, Unavailable, UnknownModel
+from fnsync.model import User
 
 if TYPE_CHECKING:
     from fnsync.service import Service
@@ -22,7 +27,13 @@ ATTACHED_KEYS = ("actions", "filters", "tags")
 OPENAI_KEYS = ("id", "name", "object", "created", "owned_by")
 
 
-class RefreshQuery(Form):
+class RefQuery(Form):
+    ref: str | None = Field(
+        None, description="A branch, tag, commit or `pr/N`: the models that it offers, for who may preview"
+    )
+
+
+class ModelQuery(RefQuery):
     refresh: bool = Field(False, description="Ask the upstreams and the manifolds again first")
 
 
@@ -37,9 +48,11 @@ class OpenAIModels(ModelEntries):
 class ModelEndpoints:
     """Answers what asks for models."""
 
-    def __init__(self, service: Service, models: Models) -> None:
+    def __init__(self, service: Service, models: Models, previewing: Previewing) -> None:
         self._service = service
         self._models = models
+        self._previewing = previewing
+        self._offers = Offers(models, previewing)
 
     def routes(self) -> list[Route]:
         """What it answers."""
@@ -51,7 +64,9 @@ class ModelEndpoints:
                 "caller",
                 "List the models that the caller may use, as OpenAI does",
                 "Chat",
+                query=RefQuery,
                 answers={200: Answer(OpenAIModels)},
+                errors=(Invalid, Unavailable, *PREVIEW_ERRORS),
             ),
             Route(
                 "GET",
@@ -61,7 +76,7 @@ class ModelEndpoints:
                 "Describe one model",
                 "Chat",
                 answers={200: Answer(dict[str, Any])},
-                errors=(UnknownModel, Unavailable),
+                errors=(UnknownModel, LoadFailed, Unavailable, *PREVIEW_ERRORS),
             ),
             Route(
                 "GET",
@@ -70,9 +85,9 @@ class ModelEndpoints:
                 "caller",
                 "List the models that the caller may use",
                 "Chat",
-                query=RefreshQuery,
+                query=ModelQuery,
                 answers={200: Answer(ModelEntries)},
-                errors=(Invalid,),
+                errors=(Invalid, Unavailable, *PREVIEW_ERRORS),
             ),
             Route(
                 "GET",
@@ -86,13 +101,18 @@ class ModelEndpoints:
         ]
 
     async def openai_list(self, exchange: Exchange) -> None:
-        entries = await self._models.entries(self._service.registry.world, exchange.caller)
+        entries = await self._entries(exchange, read_query(exchange, RefQuery).ref)
         await exchange.json(200, {"object": "list", "data": [_openai_entry(entry) for entry in entries]})
 
     async def list(self, exchange: Exchange) -> None:
-        anew = read_query(exchange, RefreshQuery).refresh
-        entries = await self._models.entries(self._service.registry.world, exchange.caller, anew=anew)
-        await exchange.json(200, {"data": entries})
+        query = read_query(exchange, ModelQuery)
+        await exchange.json(200, {"data": await self._entries(exchange, query.ref, anew=query.refresh)})
+
+    async def _entries(self, exchange: Exchange, ref: str | None, *, anew: bool = False) -> Sequence[Entry]:
+        world, caller = self._service.registry.world, exchange.caller
+        if ref is not None:
+            return await self._offers.entries(world, ref, caller)
+        return await self._models.entries(world, caller, anew=anew)
 
     async def base(self, exchange: Exchange) -> None:
         entries = await self._models.entries(self._service.registry.world, exchange.caller)
@@ -101,8 +121,21 @@ class ModelEndpoints:
 
     async def one(self, exchange: Exchange) -> None:
         model: str = exchange.scope["path_params"]["id"]
-        entry = await self._models.entry(self._service.registry.world, model, exchange.caller)
-        await exchange.json(200, _openai_entry(entry))
+        await exchange.json(200, _openai_entry(await self._entry(model, exchange.caller)))
+
+    async def _entry(self, model: str, caller: User) -> Entry:
+        world = self._service.registry.world
+        asked = self._previewing.asked(model, caller)
+        if asked is None or await self._models.lists(world, model, caller):
+            return await self._models.entry(world, model, caller)
+        try:
+            entered = await self._previewing.enter(world, asked, caller)
+        except NotFound as exc:
+            try:
+                return await self._models.entry(world, model, caller)
+            except UnknownModel:
+                raise exc from None
+        return at_ref(await self._models.entry(entered.world, asked.name, caller), asked.ref)
 
 
 def _openai_entry(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,16 @@ import msgspec
 from pydantic import BaseModel, Field
 
 from fnsync.api.auth import Auth
-from fnsync.api.completions import UNWATCHED_S, Watch
+from fnsync.api.completions import PREVIEW_ERRORS, UNWATCHED_S, Watch
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, read_query
 from fnsync.api.functions import FunctionEndpoints
 from fnsync.api.routes import Answer, Route, prefixed
 from fnsync.api.tally import Tally
+from fnsync.chat.previewing import AT, Previewing
 from fnsync.deadlines import Deadlines
 from fnsync.errors import Invalid, Unauthorized, UnknownFunction
+from fnsync.model import FunctionId
 from fnsync.runtime.logs import KEPT_LINES, LogLine
 
 if TYPE_CHECKING:
@@ -59,11 +61,14 @@ class LogLines(BaseModel):
 class Operations:
     """Answers operators and their tools."""
 
-    def __init__(self, service: Service, auth: Auth, tally: Tally, functions: FunctionEndpoints) -> None:
+    def __init__(
+        self, service: Service, auth: Auth, tally: Tally, functions: FunctionEndpoints, previewing: Previewing
+    ) -> None:
         self._service = service
         self._auth = auth
         self._functions = functions
         self._tally = tally
+        self._previewing = previewing
         self._patience = Deadlines[Watch](UNWATCHED_S, Watch.begin)
 
     def routes(self) -> list[Route]:
@@ -109,14 +114,14 @@ class Operations:
             ),
             Route(
                 "GET",
-                prefixed("/functions/id/{id}/logs"),
+                prefixed("/functions/id/{id:path}/logs"),
                 self.logs,
                 "manager",
-                "What a function printed and logged",
+                "What a function printed and logged; with `@` and a ref behind the id as of that",
                 "Functions",
                 query=LogQuery,
                 answers={200: Answer(LogLines, "The last lines; with `follow` NDJSON that goes on", (JSON, NDJSON))},
-                errors=(Invalid, UnknownFunction),
+                errors=(Invalid, *PREVIEW_ERRORS),
             ),
         ]
 
@@ -154,12 +159,24 @@ class Operations:
 
     async def logs(self, exchange: Exchange) -> None:
         """`GET /api/functions/id/{id}/logs?tail=N&follow=true`: lines as JSON; followed, as NDJSON that goes on."""
-        id = self._functions.managed(exchange).unit.id
+        id = await self._whose(exchange)
         query = read_query(exchange, LogQuery)
         if query.follow:
             await self._follow(exchange, id, query.tail)
         else:
             await exchange.json(200, {"lines": self._service.executor.logs.tail(id, query.tail)})
+
+    async def _whose(self, exchange: Exchange) -> str:
+        """What the log goes by that is asked for. Raises UnknownFunction, Unauthorized, UnknownRef."""
+        id: str = exchange.scope["path_params"]["id"]
+        if AT not in id:
+            return self._functions.managed(exchange).unit.id
+        asked = self._previewing.asked(id, exchange.caller)
+        if asked is None:
+            raise UnknownFunction(f"there is no function {id[:200]!r}")
+        if not exchange.caller.is_admin:
+            self._functions.managed_function(exchange, asked.id)
+        return await self._previewing.previews.name(asked.id, asked.ref)
 
     async def _follow(self, exchange: Exchange, id: str, count: int) -> None:
         """Send the last lines, then each as it comes, until the client leaves or the server stops."""
@@ -171,11 +188,11 @@ class Operations:
                 following = asyncio.ensure_future(anext(lines))
                 await asyncio.sleep(0)  # it listens now, so that no line is lost between the tail and the first
                 await exchange.part(_ndjson(book.tail(id, count)))
-                await self._send_lines(exchange, lines, following)
+                await self._send_lines(exchange, id, lines, following)
             await exchange.end()
 
     async def _send_lines(
-        self, exchange: Exchange, lines: AsyncGenerator[LogLine, None], following: asyncio.Future[LogLine]
+        self, exchange: Exchange, id: str, lines: AsyncGenerator[LogLine, None], following: asyncio.Future[LogLine]
     ) -> None:
         sent_at = asked_at = time.monotonic()
         try:
@@ -185,7 +202,7 @@ class Operations:
                     exchange.caller = await asyncio.to_thread(self._auth.caller_now, exchange)
                     asked_at = time.monotonic()
                 if not exchange.caller.is_admin:
-                    self._functions.managed(exchange)
+                    self._functions.managed_function(exchange, FunctionId(id.partition(AT)[0]))
                 if done:
                     await exchange.part(_ndjson([following.result()]))
                     following = asyncio.ensure_future(anext(lines))

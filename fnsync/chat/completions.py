@@ -24,6 +24,7 @@ from fnsync.chat.filtering import Describe, Filtered, Source
 from fnsync.chat.filters import Chain, Filters
 from fnsync.chat.models import Models
 from fnsync.chat.outlets import Outlets
+from fnsync.chat.previewing import Previewing
 from fnsync.chat.rates import Rates
 from fnsync.chat.render import Renderer, stream_error
 from fnsync.chat.requests import ChatRequest
@@ -31,7 +32,7 @@ from fnsync.chat.stages import Stages
 from fnsync.chat.turns import Calls, Plan, Turn
 from fnsync.chat.unfiltered import Unfiltered
 from fnsync.chat.upstreams import Found, Upstreams
-from fnsync.errors import FnsyncError, UnknownModel, Unrenderable
+from fnsync.errors import FnsyncError, NotFound, UnknownModel, Unrenderable
 from fnsync.model import FunctionId, LiveFunction
 from fnsync.registry import World
 from fnsync.runtime import wire
@@ -52,22 +53,25 @@ class Completions:
         rates: Rates,
         filters: Filters,
         unfiltered: Unfiltered,
+        previewing: Previewing | None = None,
     ) -> None:
+        """Without `previewing` no model is found as of a ref."""
         self._calls = calls
         self._models = models
         self._upstreams = upstreams
         self._rates = rates
         self._filters = filters
         self._unfiltered = unfiltered
+        self._previewing = previewing
         self._outlets = Outlets(calls.executor)
 
     async def prepare(self, turn: Turn, *, describe: Describe, filtered: bool = True) -> Source:
         """Return the completion, not yet under way. `filtered`: with the filters that concern it.
 
         Raises UnknownModel, RateLimited, Unavailable where a required filter is missing, and what made a manifold's
-        listing fail.
+        listing fail; for a model as of a ref also UnknownRef, UnknownFunction, and what keeps it from loading.
         """
-        answering = await self._resolve(turn)
+        answering = await self._answering(turn)
         self._count(turn, answering)
         if not filtered:
             return await self._source(turn, answering, describe)
@@ -93,7 +97,7 @@ class Completions:
     async def completed(self, turn: Turn, chat: Mapping[str, Any]) -> dict[str, Any]:
         """What the outlets make of a chat whose answer is complete. Raises UnknownModel, and what a filter fails
         with."""
-        chain = self._chain(turn, await self._resolve(turn))
+        chain = self._chain(turn, await self._answering(turn))
         with self._calls.executor.pinned(chain.filters):
             return await Stages(self._calls, chain, turn, self._unfiltered).after(chat, strict=True)
 
@@ -107,6 +111,26 @@ class Completions:
             answering if isinstance(answering, LiveFunction) else None,
             pipelines=not turn.filters_itself,
         )
+
+    async def _answering(self, turn: Turn) -> LiveFunction | Found:
+        """What answers the request of a client, who may name a ref; functions and filters may not. Raises as
+        `_resolve`, and what `Previewing.turn_to` raises."""
+        model = turn.request.model
+        previewing = None if turn.depth else self._previewing
+        asked = None if previewing is None else previewing.asked(model, turn.caller)
+        if previewing is None or asked is None or await self._models.lists(turn.world, model, turn.caller):
+            return await self._resolve(turn)
+        try:
+            await previewing.turn_to(turn, asked)
+        except NotFound as exc:
+            try:
+                return await self._resolve(turn)
+            except UnknownModel:
+                raise exc from None
+        try:
+            return await self._resolve(turn)
+        except UnknownModel as exc:
+            raise UnknownModel(f"{exc.message} at {asked.ref!r}", hint=exc.hint) from exc
 
     async def _resolve(self, turn: Turn) -> LiveFunction | Found:
         """What answers the turn's request. Raises UnknownModel, and what made a manifold's listing fail."""
@@ -139,7 +163,7 @@ class Completions:
         body = requests.for_pipe(request)
         invocation = await self._calls.invocation(turn, answering, "pipe", body, stream=request.stream)
         context = self._calls.call(answering, invocation)
-        render = Renderer(request.model, events=turn.events)
+        render = Renderer(turn.shown(request.model), events=turn.events)
         return Completion(self._calls.plan(answering), context, request, render, describe)
 
     async def close(self) -> None:

@@ -126,7 +126,7 @@ class Filtered:
         """The answer in the form that the client asked for, also where a filter changed `stream`."""
         if self._asked.stream == self._turn.request.stream or answer.status >= 400:
             return answer
-        render = Renderer(self._turn.request.model)
+        render = Renderer(self._turn.shown(self._turn.request.model))
         if isinstance(answer, Plain) and self._asked.stream and is_media(answer.media_type, JSON):
             return Streamed(_once(render.value(answer.body)), answer.status, EVENT_STREAM, answer.headers)
         if isinstance(answer, Streamed) and answer.is_events:

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fnsync.chat.pipelines import applies_to, is_filter
+from fnsync.chat.worlds import PerWorld
 from fnsync.errors import Unavailable
 from fnsync.model import FunctionId, Kind, LiveFunction, Settings, User
 from fnsync.plan import Standing
@@ -57,18 +58,30 @@ class Chain:
 NO_CHAIN = Chain()
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The filters of one world."""
+
+    all: tuple[LiveFunction, ...]
+    #: Model -> the filters that concern it.
+    of_model: dict[str, tuple[LiveFunction, ...]] = field(default_factory=dict)
+    #: Ids of the filters of one request, and of the pipeline that answers -> their chain.
+    chains: dict[tuple[tuple[FunctionId, ...], FunctionId | None], Chain] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, world: World) -> _Known:
+        found = [f for f in world.functions.values() if f.active and _may_apply(f)]
+        # Those of pipelines come first, as where Open WebUI calls them.
+        return cls(tuple(sorted(found, key=lambda f: (f.kind is Kind.FILTER, priority(f), f.id))))
+
+
 class Filters:
     """Finds the filters of requests. One per server."""
 
     def __init__(self, missing: Mapping[FunctionId, Standing]) -> None:
         """`missing`: functions that have no revision that loads and whose settings say `required: true`; live."""
         self._missing = missing
-        self._world = World()
-        self._all: tuple[LiveFunction, ...] = ()
-        #: Model -> the filters that concern it.
-        self._of_model: dict[str, tuple[LiveFunction, ...]] = {}
-        #: Ids of the filters of one request, and of the pipeline that answers -> their chain.
-        self._chains: dict[tuple[tuple[FunctionId, ...], FunctionId | None], Chain] = {}
+        self._known = PerWorld(_Known.of)
 
     def chain(
         self,
@@ -88,30 +101,21 @@ class Filters:
         """
         if self._missing:
             self._require(model, caller)
-        if world is not self._world:
-            self._learn(world)
+        known = self._known.of(world)
         own = answering if pipelines and answering is not None and answering.kind is Kind.PIPELINE else None
-        if not self._all and own is None:
+        if not known.all and own is None:
             return NO_CHAIN
-        found = self._of_model.get(model)
+        found = known.of_model.get(model)
         if found is None:
-            found = self._of_model[model] = tuple(f for f in self._all if _surrounds(f, model))
+            found = known.of_model[model] = tuple(f for f in known.all if _surrounds(f, model))
         mine = tuple(f for f in found if _takes_part(f, caller, chosen) and (pipelines or f.kind is Kind.FILTER))
         key = tuple(f.id for f in mine), own.id if own is not None else None
-        chain = self._chains.get(key)
+        chain = known.chains.get(key)
         if chain is None:
-            if len(self._chains) >= MOST_CHAINS:
-                self._chains.clear()
-            chain = self._chains[key] = _chain(mine, own)
+            if len(known.chains) >= MOST_CHAINS:
+                known.chains.clear()
+            chain = known.chains[key] = _chain(mine, own)
         return chain
-
-    def _learn(self, world: World) -> None:
-        self._world = world
-        found = [f for f in world.functions.values() if f.active and _may_apply(f)]
-        # Those of pipelines come first, as where Open WebUI calls them.
-        self._all = tuple(sorted(found, key=lambda f: (f.kind is Kind.FILTER, priority(f), f.id)))
-        self._of_model.clear()
-        self._chains.clear()
 
     def _require(self, model: str, caller: User) -> None:
         for standing in list(self._missing.values()):

@@ -30,6 +30,8 @@ LISTING_LIMIT_S = 5.0
 PATIENCE_S = 2.0
 #: How many manifolds are listed at once; each may need a worker.
 LISTINGS_AT_ONCE = 8
+#: How many listings are kept before those of previews push all out.
+MOST_KNOWN = 1_000
 
 log = structlog.get_logger(__name__)
 
@@ -78,8 +80,8 @@ class Manifolds:
         return listing.names if listing else _NO_NAMES
 
     def keep(self, world: World) -> None:
-        """Forget the listings of manifolds that are not in `world`."""
-        self._known = {id: known for id, known in self._known.items() if FunctionId(id) in world.functions}
+        """Forget the listings of manifolds that are not in `world`, those of previews too."""
+        self._known = {name: known for name, known in self._known.items() if FunctionId(name) in world.functions}
 
     def forget(self) -> None:
         """Ask again from here on; what is under way still answers those who wait for it."""
@@ -121,9 +123,12 @@ class Manifolds:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _of(self, function: LiveFunction) -> _Known:
-        known = self._known.get(function.id)
+        name = function.runs_as
+        known = self._known.get(name)
         if known is None or not known.holds_for(function):
-            known = self._known[function.id] = _Known(function.revision, function.settings.valves)
+            if function.preview is not None and len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            known = self._known[name] = _Known(function.revision, function.settings.valves)
         return known
 
     def _fetch(self, function: LiveFunction, known: _Known) -> asyncio.Task[Listing]:

@@ -8,12 +8,14 @@ two dictionaries, however many functions there are.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from fnsync.chat.access import may_use
 from fnsync.chat.entries import Entry, View, without
 from fnsync.chat.manifolds import Manifolds
 from fnsync.chat.pipelines import Pipelines, is_model
 from fnsync.chat.upstreams import Found, Upstreams
+from fnsync.chat.worlds import PerWorld
 from fnsync.errors import UnknownModel
 from fnsync.model import FunctionId, LiveFunction, User
 from fnsync.registry import World
@@ -26,8 +28,8 @@ class Models:
     def __init__(self, executor: Executor, upstreams: Upstreams) -> None:
         self._manifolds = Manifolds(executor)
         self._upstreams = upstreams
-        self._view: View | None = None
-        self._pipelines = Pipelines(World())
+        self._pipelines = PerWorld(Pipelines)
+        self._views = PerWorld(lambda world: View(world, self.pipelines(world)))
 
     def resolve(self, world: World, model: str, caller: User) -> tuple[LiveFunction, str | None]:
         """Return the function behind a model id, and the sub id if it is a manifold's.
@@ -44,9 +46,15 @@ class Models:
 
     def pipelines(self, world: World) -> Pipelines:
         """The pipelines of a world by their own ids."""
-        if self._pipelines.world is not world:
-            self._pipelines = Pipelines(world)
-        return self._pipelines
+        return self._pipelines.of(world)
+
+    async def lists(self, world: World, model: str, caller: User) -> bool:
+        """Whether there is a model of just that id, as far as was told before."""
+        try:
+            function, sub = self.resolve(world, model, caller)
+        except UnknownModel:
+            return await self._upstreams.listed(model, caller) is not None
+        return sub is None or sub in self._manifolds.names(function)
 
     async def confirm(self, function: LiveFunction, sub: str) -> None:
         """Raise UnknownModel if the manifold does not list `sub`; what made the listing fail, if it failed."""
@@ -84,8 +92,14 @@ class Models:
     def pipeline_filters(self, world: World, caller: User) -> list[Entry]:
         """Return the entries of pipelines that are filters and that the caller may use. One whose valves do not tell
         which models it is for is left out and logged."""
-        usable = [function for function in self._of(world).filters if may_use(function.settings, caller)]
-        return [entry for entry in map(self._of(world).filter, usable) if entry is not None]
+        view = self._of(world)
+        usable = [function for function in view.filters if may_use(function.settings, caller)]
+        return [entry for entry in map(view.filter, usable) if entry is not None]
+
+    async def names(self, function: LiveFunction) -> Mapping[str, str]:
+        """Return the sub ids of a manifold and their names, after PATIENCE_S at most; none when it cannot be listed."""
+        listing = (await self._manifolds.for_list([function])).get(function.id)
+        return listing.names if listing else {}
 
     def list_anew(self) -> None:
         """Have all manifolds asked again."""
@@ -115,26 +129,23 @@ class Models:
         """Return the entry of a base model."""
         return self._of(world).base(found)
 
-    async def sub_models(self, function: LiveFunction) -> list[str]:
-        """Return the ids of a manifold's models, after PATIENCE_S at most; none when it cannot be listed."""
-        listing = (await self._manifolds.for_list([function])).get(function.id)
-        id = self._pipelines.id_of(function)
-        return [f"{id}.{sub}" for sub in listing.names] if listing else []
+    async def sub_models(self, world: World, function: LiveFunction) -> list[str]:
+        """Return the ids of a manifold's models, as in `names`."""
+        id = self.pipelines(world).id_of(function)
+        return [f"{id}.{sub}" for sub in await self.names(function)]
 
     def keep(self, world: World) -> None:
         """Forget what belongs to functions that are not in `world`, the newest."""
         self._manifolds.keep(world)
-        if self._view is not None and self._view.world is not world:
-            self._view = None
+        self._pipelines.keep(world)
+        self._views.keep(world)
 
     async def close(self) -> None:
         """End the listings under way."""
         await self._manifolds.close()
 
     def _of(self, world: World) -> View:
-        if self._view is None or self._view.world is not world:
-            self._view = View(world, self.pipelines(world))
-        return self._view
+        return self._views.of(world)
 
 
 def unknown(model: str) -> UnknownModel:

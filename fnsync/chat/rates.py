@@ -36,13 +36,19 @@ class Rates:
         return None if rate is None else self._take("user", caller.id, rate, caller.email or caller.name)
 
     def of_function(self, function: LiveFunction, caller: User, before: Quota | None = None) -> Quota | None:
-        """Count one call of the function. `before`: how it stands with the caller's own limit."""
-        limits, quota = function.limits, before
+        """Count one call of the function. `before`: how it stands with the caller's own limit.
+
+        A call of a preview counts as one of the live function too, whose limits hold for whatever answers for it.
+        """
+        quota = before
+        if function.preview is not None and function.preview.live is not None:
+            quota = self.of_function(function.preview.live, caller, quota)
+        limits, name = function.limits, function.runs_as
         if limits.user_rate is not None:
-            who = f"{caller.email or caller.name}, of {function.id},"
-            quota = _least(quota, self._take(f"user of {function.id}", caller.id, limits.user_rate, who))
+            who = f"{caller.email or caller.name}, of {name},"
+            quota = _least(quota, self._take(f"user of {name}", caller.id, limits.user_rate, who))
         if limits.rate is not None:
-            quota = _least(quota, self._take("function", function.id, limits.rate, function.id))
+            quota = _least(quota, self._take("function", name, limits.rate, name))
         return quota
 
     def _take(self, kind: str, id: str, rate: Rate, who: str) -> Quota:

@@ -27,6 +27,8 @@ from fnsync.runtime.hosting import Host
 from fnsync.uservalves import UserValves
 
 _numbers = itertools.count(1)
+#: How many plans are kept before those of previews push all out.
+MOST_PLANS = 10_000
 
 
 def _no_model() -> Mapping[str, Any]:
@@ -55,6 +57,8 @@ class Turn:
     model: Callable[[], Mapping[str, Any]] = _no_model
     #: Tells it from other requests.
     number: int = field(default_factory=_numbers.__next__)
+    #: The model as the client names it, where that says at which ref, and as the request does.
+    asked: tuple[str, str] | None = None
     #: What `__id__` is, if not the function's id: an action's sub-action.
     called_as: str | None = None
     #: How many calls of functions this request is inside of.
@@ -77,6 +81,10 @@ class Turn:
     def metadata(self, value: msgspec.Raw) -> None:
         self._metadata = value
 
+    def shown(self, model: str) -> str:
+        """The name of a model for the client."""
+        return self.asked[0] if self.asked is not None and self.asked[1] == model else model
+
     def inner(self, request: ChatRequest, metadata: msgspec.Raw, function: FunctionId) -> Turn:
         """A request that a function makes during one of the calls: of the same caller, in the same world and chat."""
         return replace(
@@ -84,6 +92,7 @@ class Turn:
             request=request.within(self.request),
             events=False,
             model=_no_model,
+            asked=None,
             number=next(_numbers),
             called_as=None,
             depth=self.depth + 1,
@@ -112,7 +121,7 @@ class Calls:
         self._user_valves = user_valves
         #: Who answers what a function asks during a call; None: nobody.
         self.host: Callable[[Turn, LiveFunction], Host] | None = None
-        self._plans: dict[FunctionId, Plan] = {}
+        self._plans: dict[str, Plan] = {}
 
     async def invocation(
         self,
@@ -148,17 +157,23 @@ class Calls:
 
     def plan(self, function: LiveFunction) -> Plan:
         """The function's plan, made anew when the function changed."""
-        plan = self._plans.get(function.id)
+        plan = self._plans.get(function.runs_as)
         if plan is None or plan.function is not function:
             reserved = {handler.name: contexts.reserved(handler) for handler in function.manifest.handlers}
             has_user_valves = function.manifest.user_valves_schema is not None
             plan = Plan(function, reserved, has_user_valves, identity(function))
-            self._plans[function.id] = plan
+            if function.preview is not None and len(self._plans) >= MOST_PLANS:
+                self._plans.clear()
+            self._plans[function.runs_as] = plan
         return plan
 
     def keep(self, world: World) -> None:
         """Forget what belongs to functions that are not in `world`, the newest."""
-        self._plans = {id: plan for id, plan in self._plans.items() if id in world.functions}
+        self._plans = {
+            name: plan
+            for name, plan in self._plans.items()
+            if plan.function.preview is None and plan.function.id in world.functions
+        }
 
 
 def identity(function: LiveFunction) -> tuple[tuple[bytes, bytes], ...]:

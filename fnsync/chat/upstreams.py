@@ -183,6 +183,14 @@ class Upstreams:
             known = {**known, **{id: found for id, found in upstream.models.items() if id not in known}}
         return known
 
+    async def listed(self, model: str, caller: User) -> Found | None:
+        """The base model with that id as far as lists are there, if the caller may use it; waits PATIENCE_S at most for
+        those that are not."""
+        theirs = self._of(caller)
+        listings = [(upstream, upstream.look()) for upstream in theirs]
+        await _wait((listing for upstream, listing in listings if not upstream.models), PATIENCE_S)
+        return _first(theirs, model)
+
     async def find(self, model: str, caller: User) -> Found | None:
         """The base model with that id, if the caller may use it. What is in no list may have come since: then the
         upstreams are asked."""
