@@ -24,6 +24,7 @@ from fnsync.errors import Draining, FnsyncError, RepositoryError
 from fnsync.git.pull import Pulled, Puller
 from fnsync.git.remote import NoSuchRef
 from fnsync.git.worktree import WorkTree
+from fnsync.notices import REPOSITORY
 from fnsync.pushes import HERE, ROUNDS, Pushes, pause_s, too_slow
 from fnsync.reconcile import Reconciler
 from fnsync.sourcestate import SourceState
@@ -33,8 +34,6 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-#: What the local repository is called beside sources.
-REPOSITORY = "repository"
 #: The longest wait after failures, in seconds, unless the interval itself is longer.
 LONGEST_S = 600.0
 #: By which part each wait is shorter or longer, so that many servers do not ask at once.
@@ -253,10 +252,10 @@ class Pulls:
         was_failing, self._error = self._error is not None, None
         self._failing_since, self._failures = None, 0
         self._commit = pulled.after
-        if pulled.before != pulled.after or was_failing:
-            about = {"branch": pulled.branch, "before": pulled.before, "commit": pulled.after, "commits": pulled.count}
+        about = {"branch": pulled.branch, "before": pulled.before, "commit": pulled.after, "commits": pulled.count}
+        is_news = pulled.before != pulled.after or was_failing
+        if is_news:
             log.info("pulled", **about, replayed=pulled.replayed)
-            self._tell("sync.completed", about)
         self.pushes.set_aside(pulled)
         prefix = self._worktree.prefix
         inside = [path for path in pulled.paths if prefix == "." or path.startswith(prefix + "/")]
@@ -265,6 +264,11 @@ class Pulls:
                 await self._reconciler.reconcile([self._worktree.inside(path) for path in inside])
             except Exception:  # the watcher tells of the same files
                 log.exception("reconcile_failed", paths=inside[:20])
+        if is_news:  # now that what came is being loaded: who is told may wait for what becomes of it
+            newest = (
+                {"subject": pulled.commits[0].subject, "author": pulled.commits[0].author} if pulled.commits else {}
+            )
+            self._tell("sync.completed", about | newest)
 
     def _failed(self, error: FnsyncError) -> FnsyncError:
         is_new = self._error is None or self._error.code != error.code

@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -33,6 +32,9 @@ from fnsync.git.materialize import TreeLimits
 from fnsync.git.proposals import Target, clean
 from fnsync.git.pull import Puller
 from fnsync.git.worktree import WorkTree
+from fnsync.model import LOCAL
+from fnsync.notices import REPOSITORY, Failing
+from fnsync.notifying import Notifier
 from fnsync.periodic import every
 from fnsync.plan import Policy
 from fnsync.planning import Planner
@@ -41,7 +43,7 @@ from fnsync.previews.previews import Previews
 from fnsync.previews.refs import LocalRefs
 from fnsync.previews.trees import collect
 from fnsync.provenance import Provenance
-from fnsync.pulls import REPOSITORY, Pulls
+from fnsync.pulls import Pulls
 from fnsync.reconcile import HEAD_S, Reconciler
 from fnsync.registry import Registry
 from fnsync.reports import ReloadReport
@@ -51,7 +53,7 @@ from fnsync.runtime.logs import LogLine
 from fnsync.source.catalog import Catalog
 from fnsync.source.snapshots import Snapshots
 from fnsync.sourcestate import SourceState
-from fnsync.status import functions_status, repository_status
+from fnsync.status import counted_by_source, failing_of, functions_status, repository_status
 from fnsync.store.filing import filing_of
 from fnsync.store.index import Index
 from fnsync.store.state import State
@@ -141,6 +143,10 @@ class Service:
         self.unfiltered = Unfiltered()
         self.filing = filing_of(data)
         self.upstreams = Upstreams(config.upstreams, environ)
+        self.notifier = Notifier(
+            config.notifications if serving else (), environ, self.version, self._settled, self._failing
+        )
+        self.lifecycle.listen(self.notifier.hear)
         self.webhooks = Webhooks(config.webhooks if serving else (), environ, self)
         self._on_reload = listeners.reload
         self._on_step = listeners.step
@@ -270,12 +276,18 @@ class Service:
     def _publish(self, event: str, about: Mapping[str, Any]) -> None:
         self.lifecycle.publish(event, data=about)
 
+    async def _settled(self) -> None:
+        await self.reconciler.settled()
+
+    def _failing(self, source: str) -> list[Failing]:
+        return failing_of(self.reconciler.standings.values(), LOCAL if source == REPOSITORY else source)
+
     def source_states(self) -> list[SourceState]:
         """How the repository and the sources stand, for metrics."""
         if self.pulls is None:
             return []
-        standings = tuple(self.reconciler.standings.values())
-        return [self.pulls.state(Counter(standing.status.value for standing in standings))]
+        counts = counted_by_source(tuple(self.reconciler.standings.values()))
+        return [self.pulls.state(counts.get(LOCAL, {}))]
 
     def followed(self) -> list[Followed]:
         """What a webhook can have begin."""
@@ -353,6 +365,7 @@ class Service:
         await self.sources.close()
         if self.pulls is not None:
             await self.pulls.close()
+        await self.notifier.close()
         for task in self._periodic:
             task.cancel()
         await asyncio.gather(*self._periodic, return_exceptions=True)
@@ -400,6 +413,7 @@ class Service:
             ),
             "previews": self.previews.status(),
             "upstreams": self.upstreams.states(),
+            "notifications": self.notifier.status(),
             "refused": [asdict(problem) for problem in reconciler.refused],
             "recovered": [asdict(found) for found in self._recovered()],
         }

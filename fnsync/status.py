@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ from fnsync.chat.unfiltered import Unfiltered
 from fnsync.errors import FnsyncError
 from fnsync.git.worktree import WorkTree
 from fnsync.model import FunctionId, Problem
+from fnsync.notices import Failing
 from fnsync.places import source_of
 from fnsync.plan import Standing, conflict_of
 from fnsync.runtime.pool import Health
@@ -98,6 +100,23 @@ def repository_status(worktree: WorkTree | None, write: str) -> dict[str, Any] |
         }
     except FnsyncError as exc:
         return {**known, "error": str(exc)}
+
+
+def failing_of(standings: Iterable[Standing], source: str) -> list[Failing]:
+    """The functions of a source, or of the local folder, whose newest files do not load."""
+    return [
+        Failing(standing.unit.id, standing.problem.message, standing.problem.place)
+        for standing in standings
+        if standing.problem is not None and standing.unit.source == source
+    ]
+
+
+def counted_by_source(standings: Iterable[Standing]) -> dict[str, Counter[str]]:
+    """How many functions of each source have which status."""
+    found: dict[str, Counter[str]] = {}
+    for standing in standings:
+        found.setdefault(standing.unit.source, Counter())[standing.status.value] += 1
+    return found
 
 
 def _problem(problem: Problem | None) -> dict[str, Any] | None:

@@ -466,7 +466,7 @@ def test_doctor_finds_nothing_missing_here(project: Path) -> None:
     findings = {finding["name"]: finding for finding in json.loads(told.stdout)}
     assert set(findings) == {
         *("python", "git", "uv", "inotify", "no_new_privs", "landlock", "cgroup"),
-        *("configuration", "functions", "data", "port", "index", "state"),
+        *("configuration", "functions", "data", "port", "index", "state", "secrets"),
     }
     assert told.returncode == exits.OK, [one for one in findings.values() if one["state"] == "missing"]
     assert not (project / ".fnsync").exists(), "doctor changes nothing"
@@ -476,6 +476,19 @@ def test_doctor_as_text_has_a_line_per_check(project: Path) -> None:
     lines = run(project, "doctor").stdout.splitlines()
     assert lines[0].startswith("✓ python ")
     assert any(line.startswith("✓ port ") for line in lines)
+
+
+def test_doctor_says_which_secrets_are_not_there_and_shows_none(project: Path) -> None:
+    (project / "fnsync.yaml").write_text(
+        "webhooks: [{name: hub, kind: github, secret: {env: HUB}}, {name: lab, kind: gitlab, secret: {env: LAB}}]\n"
+        "notifications: [{name: ops, url: 'http://h/T0KEN', secret: {file: missing}}, {name: bare, url: 'http://h/'}]\n"
+    )
+    told = run(project, "doctor", HUB="s3cr3t").stdout
+    assert "webhook lab: the environment variable LAB is not set" in told and "notification ops: the file" in told
+    (project / "missing").write_text("s3cr3t\n")
+    told += (last := run(project, "doctor", HUB="s3cr3t", LAB="s3cr3t").stdout)
+    assert "messages to bare are not signed" in last
+    assert "s3cr3t" not in told and "T0KEN" not in told
 
 
 def test_doctor_says_what_is_wrong_with_the_configuration(project: Path) -> None:

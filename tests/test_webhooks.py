@@ -22,6 +22,7 @@ from fnsync.errors import Invalid
 from fnsync.signatures import sign
 from fnsync.webhooks import REMEMBERED_S, Deliveries, Followed, Push, concerned, follows, read
 from tests.conftest import NO_CERTIFICATES, Project, Server, wait_for
+from tests.receiver import Message, Receiver, closed_port, receiving
 from tests.test_signatures import KEY, STANDARD_SECRET, standard
 
 SECRET = "correct horse battery staple"
@@ -37,6 +38,9 @@ webhooks:
   - {name: listed, kind: generic, secret: {env: HOOK_SECRET}, triggers: [repository]}
   - {name: elsewhere, kind: generic, secret: {env: HOOK_SECRET}, triggers: [acme]}
   - {name: guessed, kind: gitea, secret: {env: HOOK_SECRET}}
+notifications:
+  - {name: ops, url: "%s", secret: {env: HOOK_SECRET}}
+  - {name: nobody, url: "http://127.0.0.1:%d/"}
 """
 Headers = dict[str, str]
 
@@ -44,10 +48,11 @@ Headers = dict[str, str]
 class Hooked:
     """A server that follows a bare repository, which others push to, and would not look again for an hour."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, told: Receiver) -> None:
+        self.told = told
         self.project = Project(folder / "project")
         self.project.write("shout.py", PIPE.format("one"))
-        self.project.configure(CONFIGURATION)
+        self.project.configure(CONFIGURATION % (told.url, closed_port()))
         (self.project.root / "signing-token").write_text(STANDARD_SECRET + "\n")
         self.project.commit("first")
         self.bare = folder / "remote.git"
@@ -60,8 +65,8 @@ class Hooked:
         self.server = Server(self.project, environ=environ)
         self.addresses = iter(range(2, 250))
 
-    def push(self, text: str) -> str:
-        self.there.write("shout.py", PIPE.format(text))
+    def push(self, text: str, source: str = PIPE) -> str:
+        self.there.write("shout.py", source.format(text))
         commit = self.there.commit(text)
         self.there.git("push", "-q", "origin", "main")
         return commit
@@ -106,13 +111,14 @@ class Hooked:
 
 @pytest.fixture(scope="module")
 def module_hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooked]:
-    hooked = Hooked(tmp_path_factory.mktemp("hooked"))
-    try:
-        hooked.server.wait_ready()
-        wait_for("the first pull", lambda: hooked.server.status()["pull"]["fetched_at"])
-        yield hooked
-    finally:
-        hooked.server.stop()
+    with receiving() as told:
+        hooked = Hooked(tmp_path_factory.mktemp("hooked"), told)
+        try:
+            hooked.server.wait_ready()
+            wait_for("the first pull", lambda: hooked.server.status()["pull"]["fetched_at"])
+            yield hooked
+        finally:
+            hooked.server.stop()
 
 
 @pytest.fixture
@@ -252,6 +258,49 @@ def test_metrics_tell_how_the_repository_stands(hooked: Hooked) -> None:
     assert float(found['fnsync_source_functions{source="repository",status="ready"}']) == 1
     moved = float(found['fnsync_sync_duration_seconds_count{result="moved",source="repository"}'])
     assert moved == float(found['fnsync_pulls_total{outcome="moved"}']) > 0
+
+
+def test_whoever_is_named_is_told_what_became_of_a_push(hooked: Hooked) -> None:
+    def told(event: str, commit: str) -> Message:
+        def find() -> Message | None:
+            return next((one for one in hooked.told.messages if is_it(one.said)), None)
+
+        def is_it(said: dict[str, Any]) -> bool:
+            return said["event"] == event and (said["commit"] or {}).get("hash") == commit
+
+        return wait_for(f"{event} of {commit}", find)
+
+    commit = hooked.push("nothing", "class Pipe:\n    def pipe(self, body)\n")
+    hooked.send("listed", *generic())
+    completed, degraded = told("sync.completed", commit), told("sync.degraded", commit)
+    assert completed.is_signed(SECRET) and degraded.is_signed(SECRET)
+    said = completed.said
+    assert said["commit"] == {"hash": commit, "subject": "nothing", "author": "Ada"}
+    assert (said["source"], said["ref"], said["url"]) == ("repository", "main", str(hooked.bare))
+    assert [(one["id"], one["place"]) for one in said["functions"]["failed"]] == [("shout", "shout.py:2:25")]
+    assert degraded.said["error"]["message"] == "1 function does not load: shout"
+
+    commit = hooked.push("mended")
+    hooked.send("listed", *generic())
+    assert told("sync.recovered", commit).said["functions"]["failed"] == []
+    hooked.says("mended")
+
+
+def test_a_notification_can_be_tried(hooked: Hooked) -> None:
+    with hooked.server.client() as client:
+        hooked.told.then.append((418, {}, b"short and stout"))
+        tried = client.post("/api/notifications/ops/test").json()
+        assert (tried["delivered"], tried["status"], tried["answer"]) == (False, 418, "short and stout")
+        tried = client.post("/api/v1/notifications/ops/test").json()
+        assert (tried["delivered"], tried["status"], tried["error"]) == (True, 204, None)
+        assert hooked.told.messages[-1].said["event"] == "sync.test"
+        tried = client.post("/api/notifications/nobody/test").json()
+        assert (tried["delivered"], tried["status"]) == (False, None) and "ConnectError" in tried["error"]
+        assert client.post("/api/notifications/else/test").status_code == 404
+        assert [one["name"] for one in client.get("/api/status").json()["notifications"]] == ["ops", "nobody"]
+    with hooked.server.client(hooked.server.add_token("user")) as user:
+        wait_for("the token", lambda: user.get("/v1/models").is_success)
+        assert user.post("/api/notifications/ops/test").status_code == 401
 
 
 def test_a_form_is_read_too(hooked: Hooked) -> None:

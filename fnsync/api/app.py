@@ -24,6 +24,7 @@ from fnsync.api.functions import FunctionEndpoints
 from fnsync.api.imports import ImportEndpoints
 from fnsync.api.invoking import InvokingEndpoints
 from fnsync.api.models import ModelEndpoints
+from fnsync.api.notifications import NotificationEndpoints
 from fnsync.api.operations import Operations
 from fnsync.api.pipelinefiles import PipelineFileEndpoints
 from fnsync.api.pipelines import PipelineEndpoints
@@ -107,6 +108,7 @@ class App:
             *PlanEndpoints(service).routes(),
             *SourceEndpoints(service).routes(),
             *WebhookEndpoints(service, self._auth).routes(),
+            *NotificationEndpoints(service).routes(),
             *valves.routes(),
             *VersionEndpoints(service, functions).routes(),
             *InvokingEndpoints(service, functions, calls, rates, previewing).routes(),

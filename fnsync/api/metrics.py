@@ -124,6 +124,7 @@ class _Collector(Collector):
         service = self._service
         yield from of_sources(service.source_states(), time.time())
         yield from of_messages("fnsync_webhooks", "Webhooks by result.", dict(service.webhooks.counts))
+        yield from of_messages("fnsync_notifications", "Notifications by result.", dict(service.notifier.counts))
 
     def _loads(self) -> Iterator[Metric]:
         tally = self._service.reconciler.tally

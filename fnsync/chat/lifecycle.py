@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 #: Name of an event and its `data`.
 Told = tuple[str, Mapping[str, Any]]
+Listener = Callable[[str, Mapping[str, Any]], None]
 
 
 class Lifecycle:
@@ -47,6 +48,11 @@ class Lifecycle:
         self._added_at = added_at
         self._origin = Origin(str(uuid.uuid4()), version, self._when_added)
         self._serving = serving
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Have whatever is published told to `listener` too, with its data; on the loop, so it must not block."""
+        self._listeners.append(listener)
 
     def publish(
         self,
@@ -56,7 +62,9 @@ class Lifecycle:
         data: Mapping[str, Any] | None = None,
         actor: User | None = None,
     ) -> None:
-        """Tell all event functions that are active now."""
+        """Tell all event functions that are active now, and who listens."""
+        for listener in self._listeners:
+            listener(name, data or {})
         receivers = self._inboxes.receivers()
         if receivers:
             event = Event(name, self._origin, function, data or {}, actor)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from fnsync.config import Config
+from fnsync.errors import ConfigError
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_GIT = (2, 22)
@@ -214,6 +215,26 @@ def state(config: Config) -> Finding:
     return _database("state", config.data / "state.sqlite3", "restore it from a backup: it holds users and tokens")
 
 
+def secrets(config: Config) -> Finding:
+    """The secrets of webhooks and notifications are there; none is shown."""
+    named = [(f"webhook {one.name}", one.secret) for one in config.webhooks]
+    named += [(f"notification {one.name}", one.secret) for one in config.notifications if one.secret is not None]
+    missing = []
+    for name, secret in named:
+        try:
+            secret.value(os.environ)
+        except ConfigError as exc:
+            missing.append(f"{name}: {exc.message}")
+    if missing:
+        return Finding("secrets", "missing", "; ".join(missing), "the server does not start without them")
+    unsigned = [one.name for one in config.notifications if one.secret is None]
+    if unsigned:
+        return Finding(
+            "secrets", "warning", f"messages to {', '.join(unsigned)} are not signed", "notifications[].secret"
+        )
+    return Finding("secrets", "ok", f"{len(named)} of webhooks and notifications" if named else "none is named")
+
+
 def _database(name: str, file: Path, way_out: str) -> Finding:
     if not file.exists():
         return Finding(name, "ok", "not made yet")
@@ -228,7 +249,7 @@ def _database(name: str, file: Path, way_out: str) -> Finding:
 
 
 MACHINE: tuple[Callable[[], Finding], ...] = (python, git, uv, inotify, no_new_privs, landlock, cgroup)
-PROJECT: tuple[Callable[[Config], Finding], ...] = (functions_folder, data_folder, port, index, state)
+PROJECT: tuple[Callable[[Config], Finding], ...] = (functions_folder, data_folder, port, index, state, secrets)
 
 
 def _version(program: str) -> str | None:
