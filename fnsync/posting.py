@@ -7,10 +7,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from importlib import import_module
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from fnsync.proxies import proxy_of
 
 if TYPE_CHECKING:
-    import httpx
+    import aiohttp
 
 #: How long one try may take, in seconds.
 LIMIT_S = 15.0
@@ -48,53 +52,56 @@ class Answered:
 
 
 class Poster:
-    """Posts. On one loop; its connections begin with the first message."""
+    """Posts, each message over a connection of its own. For use on one loop."""
 
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self._limit_s = limit_s
-        self._client: httpx.AsyncClient | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answered:
         """What a try comes to; never raises for what the other side does. No text has the address in it: its path may
         be a secret."""
-        client = await self._opened()
-        import httpx  # start time; a thread has done it by now
+        session = await self._opened()
+        import aiohttp  # start time; a thread has done it by now
 
+        address = urlsplit(url)
         try:
             async with (
                 asyncio.timeout(self._limit_s),
-                client.stream("POST", url, content=body, headers=dict(headers)) as response,
+                session.post(
+                    url, data=body, headers=headers, allow_redirects=False, proxy=proxy_of(address)
+                ) as response,
             ):
                 said = await _beginning(response)
                 retry_after_s = _retry_after(response.headers.get("retry-after"))
-                return Answered(response.status_code, said, retry_after_s=retry_after_s)
-        except (TimeoutError, httpx.TimeoutException):
+                return Answered(response.status, said, retry_after_s=retry_after_s)
+        except TimeoutError:
             return Answered(None, error=f"no answer within {self._limit_s:g} s")
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
-            reason = str(exc).replace(url, "its url")
-            return Answered(None, error=f"{type(exc).__name__}: {reason}" if reason else type(exc).__name__)
+        except (aiohttp.ClientError, UnicodeError) as exc:
+            reason = str(exc).replace(url, "its url").replace(address.netloc, "its host")
+            return Answered(None, error=reason or type(exc).__name__)
 
     async def close(self) -> None:
         """End all connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        if self._session is not None:
+            await self._session.close()
 
-    async def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:
-            self._client = await asyncio.to_thread(_client)
-        return self._client
+    async def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            aiohttp = await asyncio.to_thread(import_module, "aiohttp")  # reads the machine's certificates
+            if self._session is None:
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(force_close=True),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    timeout=aiohttp.ClientTimeout(total=None),
+                    auto_decompress=False,  # what is packed could be large
+                )
+        return self._session
 
 
-def _client() -> httpx.AsyncClient:
-    """Reads the machine's certificates, which takes a while."""
-    import httpx  # start time
-
-    return httpx.AsyncClient(follow_redirects=False, timeout=LIMIT_S)
-
-
-async def _beginning(response: httpx.Response) -> str:
+async def _beginning(response: aiohttp.ClientResponse) -> str:
     said = b""
-    async for part in response.aiter_raw():  # as it was sent: what is packed could be large
+    async for part in response.content.iter_any():
         said += part
         if len(said) >= ANSWER_BYTES:
             break

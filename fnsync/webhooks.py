@@ -93,26 +93,26 @@ class Outcome:
 
 
 class Deliveries:
-    """The deliveries of the last time. On the loop."""
+    """The deliveries that had something begin. On the loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         #: In the order in which they came.
         self._known: dict[bytes, float] = {}
 
-    def is_new(self, webhook: str, delivery: bytes) -> bool:
-        """Whether it has not been seen; from now on it has."""
+    def __contains__(self, key: bytes) -> bool:
+        at = self._known.get(key)
+        return at is not None and self._clock() - at <= REMEMBERED_S
+
+    def add(self, key: bytes) -> None:
+        """Remember one; those that are too old, or too many, are forgotten."""
         now = self._clock()
-        key = hashlib.sha256(webhook.encode() + b"\0" + delivery).digest()
-        seen_at = self._known.get(key)
-        if seen_at is not None and now - seen_at <= REMEMBERED_S:
-            return False
         self._known.pop(key, None)  # so that it goes to the end
         self._known[key] = now
         while True:
             oldest = next(iter(self._known))
             if len(self._known) <= MOST_REMEMBERED and now - self._known[oldest] <= REMEMBERED_S:
-                return True
+                return
             del self._known[oldest]
 
 
@@ -153,12 +153,15 @@ class Webhooks:
     def take(self, webhook: Webhook, signed: Signed, told: Push | str) -> Outcome:
         """Have those syncs begin that a message concerns. `told`: what `read` made of it."""
         name = webhook.config.name
-        if signed.delivery is not None and not self._deliveries.is_new(name, signed.delivery):
+        key = None if signed.delivery is None else hashlib.sha256(webhook.digest + signed.delivery).digest()
+        if key is not None and key in self._deliveries:
             self.counts[name, REPLAYED] += 1
             return Outcome(ignored="this delivery was taken before")
         outcome = Outcome(ignored=told) if isinstance(told, str) else self._concerned(webhook.config.triggers, told)
         for one in outcome.triggered:
             self._triggers.ask(one)
+        if key is not None and outcome.triggered:
+            self._deliveries.add(key)
         self.counts[name, ACCEPTED if outcome.triggered else IGNORED] += 1
         return outcome
 

@@ -50,9 +50,13 @@ class Receiver:
         return [message.headers["x-fnsync-event"] for message in self.messages]
 
 
-def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
+def _handler(receiver: Receiver, connections: list[socket.socket]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            connections.append(self.connection)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -84,8 +88,9 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
 def receiving() -> Iterator[Receiver]:
     """A receiver that runs for the block."""
     receiver = Receiver()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(receiver))
-    server.daemon_threads = True
+    connections: list[socket.socket] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(receiver, connections))
+    server.daemon_threads = False  # so that the end waits for them
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     receiver.url = f"http://127.0.0.1:{server.server_address[1]}/in"
@@ -94,6 +99,9 @@ def receiving() -> Iterator[Receiver]:
     finally:
         receiver.release.set()
         server.shutdown()
+        for connection in connections:
+            with suppress(OSError):  # it is closed already
+                connection.shutdown(socket.SHUT_RDWR)
         server.server_close()
         thread.join()
 

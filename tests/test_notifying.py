@@ -57,12 +57,12 @@ class Told:
         async def settled() -> None:
             await self.settled.wait()
 
-        options = {"retry_s": RETRIES, "poster": Poster(limit_s=5.0), **options}
+        options = {"retry_s": RETRIES, "poster": Poster(limit_s=60.0), **options}
         return Notifier(configs, {"SECRET": SECRET}, "1.0", settled, lambda source: self.failing, **options)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 30))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(test(), 90))  # type: ignore[arg-type]
 
 
 def test_a_message_tells_what_became_of_a_sync_and_is_signed(receiver: Receiver) -> None:
@@ -229,7 +229,9 @@ def test_a_queue_that_is_full_loses_its_oldest(receiver: Receiver, monkeypatch: 
 def test_of_an_answer_only_the_beginning_is_read(receiver: Receiver) -> None:
     async def story() -> None:
         receiver.then = [(200, {"Content-Length": str(10**12), "Content-Encoding": "gzip"}, b"x" * 50_000)]
-        answered = await Told().notifier(("one", receiver.url, ())).test("one")
+        notifier = Told().notifier(("one", receiver.url, ()))
+        answered = await notifier.test("one")
+        await notifier.close()
         assert answered is not None and answered.is_taken and len(answered.said) <= ANSWER_BYTES
 
     run(story)

@@ -75,7 +75,8 @@ class WebhookEndpoints:
             raise NotFound(f"there is no webhook {name[:100]}", hint="see `webhooks` in fnsync.yaml")
         headers = dict(exchange.scope["headers"])
         if not any(header in headers for header in webhook.scheme.names):
-            log.info("webhook_unsigned", webhook=name)
+            self._webhooks.counts[name, REFUSED] += 1
+            log.debug("webhook_refused", webhook=name, reason="no signature")  # anybody could fill the log
             raise _not_signed()
         if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
             raise Invalid("a compressed body is not read")

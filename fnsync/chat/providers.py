@@ -9,14 +9,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit, urlunsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import msgspec
 
 from fnsync.chat.answers import Plain, Streamed, passed_on
 from fnsync.errors import UpstreamFailed, UpstreamTimeout
+from fnsync.proxies import proxy_of
 
 #: How long a connection may take, in seconds.
 CONNECT_S = 10.0
@@ -66,7 +66,7 @@ class Provider:
         headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "fnsync"}
         self._headers = headers | ({"authorization": f"Bearer {key}"} if key else {})
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=timeout_s)
-        self._proxy = _proxy(base)
+        self._proxy = proxy_of(base)
         self._open: aiohttp.ClientSession | None = None
 
     @property
@@ -178,12 +178,6 @@ class _Failures:
         if isinstance(exc, aiohttp.ClientError):
             said = str(exc) or type(exc).__name__
             raise UpstreamFailed(f"the upstream {self._name} cannot be reached: {said}") from exc
-
-
-def _proxy(address: SplitResult) -> str | None:
-    """The proxy that the environment names for an address: HTTPS_PROXY, HTTP_PROXY, NO_PROXY."""
-    host = address.netloc.rpartition("@")[2]
-    return None if proxy_bypass(host) else getproxies().get(address.scheme)
 
 
 def _model(entry: Any, kind: str) -> BaseModel | None:
