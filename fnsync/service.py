@@ -58,6 +58,7 @@ from fnsync.store.filing import filing_of
 from fnsync.store.index import Index
 from fnsync.store.state import State
 from fnsync.syncing.editing import SourceEditor
+from fnsync.syncing.refs import SourceRefs
 from fnsync.syncing.sources import Sources
 from fnsync.syncing.telling import source_status
 from fnsync.uservalves import UserValves
@@ -204,10 +205,10 @@ class Service:
             self.archive,
             owners=self._owners,
         )
-        self.source_editor = SourceEditor(config, self.environ, self.editor)
+        self.source_editor = SourceEditor(config, self.environ, self.editor, self._committed)
         self.rotation = Rotation(self.manager, self.reconciler, self.user_valves, config.functions, self._on_step)
         self.previews = Previews(
-            LocalRefs(self.worktree, config.repository.remote),
+            SourceRefs(LocalRefs(self.worktree, config.repository.remote), self.sources.find),
             self.executor,
             self.snapshots,
             policy,
@@ -284,18 +285,22 @@ class Service:
 
     def source_states(self) -> list[SourceState]:
         """How the repository and the sources stand, for metrics."""
-        if self.pulls is None:
-            return []
         counts = counted_by_source(tuple(self.reconciler.standings.values()))
-        return [self.pulls.state(counts.get(LOCAL, {}))]
+        repository = [] if self.pulls is None else [self.pulls.state(counts.get(LOCAL, {}))]
+        sources = self.sources.followers.items()
+        return repository + [follower.state(counts.get(name, {})) for name, follower in sources]
 
     def followed(self) -> list[Followed]:
         """What a webhook can have begin."""
-        return [] if self.pulls is None else [self.pulls.followed()]
+        repository = [] if self.pulls is None else [self.pulls.followed()]
+        sources = (one.config for one in self.sources.followers.values() if not one.config.suspend)
+        return repository + [Followed(one.name, one.url, one.ref) for one in sources]
 
     def ask(self, name: str) -> None:
         """Have the sync of what is followed under that name begin."""
-        if self.pulls is not None and name == REPOSITORY:
+        if name != REPOSITORY:
+            self.sources.ask(name)
+        elif self.pulls is not None:
             self.pulls.ask()
 
     def _added_at(self, id: str) -> int | None:

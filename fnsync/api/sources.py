@@ -27,7 +27,6 @@ from fnsync.errors import (
     VerificationFailed,
     WriteDenied,
 )
-from fnsync.git.commit import Author
 from fnsync.model import FunctionId
 from fnsync.reports import ReloadReport
 from fnsync.syncing.telling import source_status, synced_of
@@ -279,7 +278,7 @@ class SourceEndpoints:
         form = await read_body(exchange, NewSource, self._max_body)
         entry = {**form.model_dump(exclude_none=True), "name": form.name or name_of(form.url)}
         entry = {"name": entry.pop("name"), **entry}
-        await self._service.source_editor.add(entry, _author(exchange))
+        await self._service.source_editor.add(entry, exchange.caller)
         await self._service.sources.reload()
         await exchange.json(200, self._told(entry["name"]))
 
@@ -287,7 +286,7 @@ class SourceEndpoints:
         """`DELETE /api/sources/{name}`."""
         name = _name(exchange)
         self._service.sources.find(name)
-        await self._service.source_editor.remove(name, _author(exchange))
+        await self._service.source_editor.remove(name, exchange.caller)
         await self._service.sources.reload()
         await exchange.json(200, True)
 
@@ -332,7 +331,7 @@ class SourceEndpoints:
     async def _suspend(self, exchange: Exchange, suspended: bool) -> None:
         name = _name(exchange)
         self._service.sources.find(name)
-        await self._service.source_editor.suspend(name, suspended, _author(exchange))
+        await self._service.source_editor.suspend(name, suspended, exchange.caller)
         await self._service.sources.reload()
         await exchange.json(200, self._told(name))
 
@@ -363,8 +362,3 @@ def _reloaded(report: ReloadReport) -> dict[str, Any]:
 def _name(exchange: Exchange) -> str:
     name: str = exchange.scope["path_params"]["name"]
     return name
-
-
-def _author(exchange: Exchange) -> Author:
-    caller = exchange.caller
-    return Author(caller.name, caller.email)

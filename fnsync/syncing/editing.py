@@ -11,12 +11,14 @@ from typing import Any
 
 from fnsync.config import Config, parse
 from fnsync.configgit import SourceConfig
+from fnsync.edits import messages
 from fnsync.errors import ConfigError, Invalid, WriteDenied
 from fnsync.git import command
 from fnsync.git.commit import Author
 from fnsync.git.edit import TreeEditor
 from fnsync.git.journal import Change, Intent
 from fnsync.git.lock import writing
+from fnsync.model import User
 from fnsync.syncing import configfile
 
 #: Sets all sources, whatever the file says.
@@ -26,28 +28,36 @@ VARIABLE = "FNSYNC_SOURCES"
 class SourceEditor:
     """Edits the configuration file of a server. On the loop."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str], editor: TreeEditor | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        editor: TreeEditor | None,
+        on_commit: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_commit` is called after each commit."""
         self._config = config
         self._environ = environ
         self._editor = editor
+        self._on_commit = on_commit
         self._turn = asyncio.Lock()
 
-    async def add(self, entry: Mapping[str, Any], author: Author | None) -> SourceConfig:
+    async def add(self, entry: Mapping[str, Any], author: User) -> SourceConfig:
         """Add a source. Raises Invalid for a bad entry, Conflict for a name that is taken, WriteDenied."""
         name = str(entry.get("name"))
         wanted = await self._edit(lambda text: configfile.added(text, entry), f"Follow the source {name}", author)
         return next(one for one in wanted.sources if one.name == name)
 
-    async def remove(self, name: str, author: Author | None) -> None:
+    async def remove(self, name: str, author: User) -> None:
         """Take a source out. Raises NotFound, WriteDenied."""
         await self._edit(lambda text: configfile.removed(text, name), f"Follow the source {name} no longer", author)
 
-    async def suspend(self, name: str, suspended: bool, author: Author | None) -> None:
+    async def suspend(self, name: str, suspended: bool, author: User) -> None:
         """Suspend a source, or resume it. Raises NotFound, WriteDenied."""
         message = f"{'Suspend' if suspended else 'Resume'} the source {name}"
         await self._edit(lambda text: configfile.amended(text, name, "suspend", suspended), message, author)
 
-    async def _edit(self, change: Callable[[str], str], message: str, author: Author | None) -> Config:
+    async def _edit(self, change: Callable[[str], str], message: str, author: User) -> Config:
         file = self._config.file
         if file is None or self._environ.get(VARIABLE):
             raise WriteDenied(f"the sources are set by {VARIABLE}", hint="change it there, and restart")
@@ -57,9 +67,11 @@ class SourceEditor:
                 hint=f"change sources in {file.name} there",
             )
         async with self._turn:
-            return await asyncio.to_thread(self._write, file, change, message, author)
+            wanted = await asyncio.to_thread(self._write, file, change, message, author)
+        self._on_commit()
+        return wanted
 
-    def _write(self, file: Path, change: Callable[[str], str], message: str, author: Author | None) -> Config:
+    def _write(self, file: Path, change: Callable[[str], str], message: str, author: User) -> Config:
         editor, path = self._editor, self._path(file)
         if editor is None or path is None:
             before, after, wanted = self._changed(file, change)
@@ -69,7 +81,9 @@ class SourceEditor:
         with editor.locked():
             before, after, wanted = self._changed(file, change)
             if after != before:
-                editor.carry_out(Intent((Change(path, before, after),), message, author))
+                # As the message of any edit: it says whose it is, so that it may be replayed before it is pushed.
+                text = messages.compose(None, message, author)
+                editor.carry_out(Intent((Change(path, before, after),), text, Author(author.name, author.email)))
             return wanted
 
     def _changed(self, file: Path, change: Callable[[str], str]) -> tuple[bytes | None, bytes, Config]:

@@ -29,9 +29,11 @@ from fnsync.model import CommitId, FunctionId, Revision, Tree
 from fnsync.places import IGNORE_FILE
 from fnsync.planning import Planner, Rules
 from fnsync.plans import Candidate
+from fnsync.previews.refs import Where
 from fnsync.pulls import JITTER, wait_s
 from fnsync.reconcile import Reconciler
 from fnsync.reports import ReloadReport
+from fnsync.sourcestate import SourceState
 from fnsync.syncing import holds
 from fnsync.syncing.holds import Held
 from fnsync.syncing.record import Record
@@ -194,6 +196,20 @@ class Follower:
                 held = holds.by_pin(self.config, commit, self.record.pin)
             notes = (held.message,) if held is not None and commit != before else ()
             return Candidate(tree, changed, self.config.ref, before, notes, self._rules)
+
+    async def where(self, ref: str) -> Where:
+        """The commit that a ref means at the remote, and where it can be read. Raises FnsyncError."""
+        self._check_open()
+        async with self._turn:
+            return await self._trees.find(ref)
+
+    def state(self, functions: Mapping[str, int]) -> SourceState:
+        """How it stands, for metrics; `functions`: how many of its functions have which status."""
+        record, config = self.record, self.config
+        live = None if record.live is None else record.live.commit
+        return SourceState(
+            config.name, config.ref, live, record.fetched_at, self.counts["failed"], dict(self.durations), functions
+        )
 
     @property
     def quarantine(self) -> Mapping[FunctionId, Revision]:

@@ -16,6 +16,7 @@ from fnsync.configgit import SourceConfig, SyncConfig
 from fnsync.errors import NotFound, RepositoryError
 from fnsync.git.githubapp import GithubTokens
 from fnsync.model import CommitId, Tree
+from fnsync.previews.refs import Where
 from fnsync.reconcile import Reconciler
 from fnsync.reports import ReloadReport
 from fnsync.syncing import record as records
@@ -96,6 +97,10 @@ class Trees:
         found = await self._in_thread(self._workshop.fetch)
         self.record = msgspec.structs.replace(self.record, fetched_at=time.time())
         return found
+
+    async def find(self, ref: str) -> Where:
+        """The commit that a ref means at the remote. Raises FnsyncError."""
+        return await self._in_thread(partial(self._workshop.find, ref))
 
     def is_mounted(self, commit: CommitId) -> bool:
         """Whether a commit serves, in the way that the configuration says now."""

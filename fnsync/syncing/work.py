@@ -21,12 +21,15 @@ from fnsync.git.mirror import Fetched, Mirror, MirrorOptions
 from fnsync.git.remote import Commit
 from fnsync.git.verify import is_wanted, verify
 from fnsync.model import CommitId, Tree
+from fnsync.previews.refs import Where
 from fnsync.syncing.record import Switched
 
 log = logging.getLogger(__name__)
 
 #: A fetch may bring this many times what a commit may have: it brings history, too.
 FETCH_TIMES = 4
+#: How the folders of commits that are only looked at begin.
+PREVIEW = "preview-"
 #: How many digits tell one selection of files from another.
 _DIGITS = 8
 
@@ -112,6 +115,22 @@ class Workshop:
         config = self._config
         named = f"sources[{config.name}].auth"
         return access(config.auth, config.url, self._environ, self._scratch, tokens=self._tokens, named=named)
+
+    def find(self, ref: str) -> Where:
+        """The commit that a ref means at the remote; all contents of it are here then. Raises as `fetch` does."""
+        self._begin()
+        try:
+            with self._access() as granted:
+                commit = self._mirror.fetch(ref, granted, self._tell)
+                self._verified(commit.commit, commit.tag)
+                target = self.trees / f"{PREVIEW}{commit.commit}"
+                # What a partial mirror lacks comes in one go so; the files themselves are not needed.
+                self._mirror.materialize(commit.commit, target, self._limits, granted)
+                shutil.rmtree(target, ignore_errors=True)
+        finally:
+            self._end()
+        config = self._config
+        return Where(self._mirror.folder, commit.commit, self._selection, config.name, config.prefix)
 
     def verified(self, commit: CommitId) -> str | None:
         """Who signed a commit that is here. Raises VerificationFailed, RepositoryError."""

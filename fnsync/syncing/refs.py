@@ -1,0 +1,63 @@
+"""Which commit a ref means in a source, for previews; of the local repository as `previews.refs` finds it.
+
+The remote is asked for a name not more often than every FRESH_S, and FETCHES times a minute for each source. What
+comes is verified as what is followed is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from fnsync.errors import FetchFailed, FnsyncError, NotFound, Unavailable, UnknownRef
+from fnsync.git import refs
+from fnsync.model import LOCAL
+from fnsync.previews.refs import FETCHES, FRESH_S, KEPT, Refs, Where
+from fnsync.syncing.follower import Follower
+
+
+class SourceRefs:
+    """Finds commits in the local repository and in sources. On the loop."""
+
+    def __init__(self, local: Refs, find: Callable[[str], Follower]) -> None:
+        """`find` gives the follower of a source; it raises NotFound."""
+        self._local = local
+        self._find = find
+        #: Source and ref -> what it meant, or why it means nothing, and when that was asked.
+        self._known: OrderedDict[tuple[str, str], tuple[Where | FnsyncError, float]] = OrderedDict()
+        self._asked: dict[str, deque[float]] = {}
+
+    async def resolve(self, source: str, ref: str) -> Where:
+        """See `previews.refs.Refs`."""
+        if source == LOCAL:
+            return await self._local.resolve(source, ref)
+        refs.check(ref)
+        found, at = self._known.get((source, ref), (None, 0.0))
+        is_pinned = isinstance(found, Where) and found.commit == ref
+        if found is None or (not is_pinned and time.monotonic() - at > FRESH_S):
+            found = await self._ask(source, ref)
+            self._known[source, ref] = found, time.monotonic()
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        if isinstance(found, FnsyncError):
+            raise found
+        return found
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._local.close()
+
+    async def _ask(self, source: str, ref: str) -> Where | FnsyncError:
+        asked = self._asked.setdefault(source, deque(maxlen=FETCHES))
+        if len(asked) == FETCHES and time.monotonic() - asked[0] < 60:
+            raise Unavailable(f"the source {source} was asked for many refs just now", retry_after_s=60)
+        asked.append(time.monotonic())
+        try:
+            return await self._find(source).where(ref)
+        except NotFound as exc:
+            return UnknownRef(exc.message, hint=exc.hint)
+        except FetchFailed as exc:
+            return UnknownRef(exc.message, hint=exc.hint) if exc.reason == "unknown_ref" else exc
+        except FnsyncError as exc:
+            return exc
