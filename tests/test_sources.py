@@ -25,6 +25,7 @@ class Event:
         if __event_name__.startswith("sync."):
             print(__event_name__, event["data"])
 """
+HOOK = {"name": "hook", "kind": "gitlab", "secret": {"env": "HOOK_SECRET"}, "triggers": ["acme"]}
 BROKEN = "class Pipe:\n    def pipe(self, body)\n        return 1\n"
 RAISES = "raise RuntimeError('not today')\n\nclass Pipe:\n    def pipe(self, body):\n        return 1\n"
 
@@ -50,12 +51,13 @@ class Following:
         self.configure()
         self.project.git("add", ".")
         self.project.commit("first")
-        self.server = Server(self.project)
+        self.server = Server(self.project, environ={"HOOK_SECRET": "hook-secret"})
 
     def configure(self, **changes: Any) -> None:
         """Have `acme` as it is at first, with these keys."""
         entry = {key: value for key, value in {**self.entry, **changes}.items() if value is not None}
-        self.project.configure(yaml.safe_dump({"sync": {"keep": 4, "max_files": 50}, "sources": [entry]}))
+        whole = {"sync": {"keep": 4, "max_files": 50}, "webhooks": [HOOK], "sources": [entry]}
+        self.project.configure(yaml.safe_dump(whole))
 
     def reconfigure(self, **changes: Any) -> None:
         """Have `acme` changed, and wait until it is followed so."""
@@ -153,6 +155,43 @@ def test_a_source_that_is_polled_goes_live_by_itself(followed: Following) -> Non
     followed.reconfigure(interval="200ms")
     followed.remote.push({"shout.py": PIPE.format("polled")})
     followed.says("polled")
+
+
+def test_a_webhook_has_it_synced_at_once(followed: Following) -> None:
+    followed.remote.push({"shout.py": PIPE.format("hooked")})
+    with followed.server.client() as client:
+        head = {"X-Gitlab-Token": "hook-secret", "X-Gitlab-Event": "Push Hook"}
+        body = {"object_kind": "push", "ref": "refs/heads/main"}
+        answer = client.post("/api/webhooks/hook", json=body, headers=head)
+        assert (answer.status_code, answer.json()["triggered"]) == (202, ["acme"]), answer.text
+        followed.says("hooked")
+        metrics = client.get("/metrics").text
+    commit = followed.remote.head()
+    assert f'fnsync_source_info{{commit="{commit}"' in metrics and 'source="acme"' in metrics
+    assert 'fnsync_source_functions{source="acme",status="ready"} 2.0' in metrics
+
+
+def test_a_branch_of_a_source_is_tried_before_it_is_merged(followed: Following) -> None:
+    live = followed.remote.head()
+    preview = followed.remote.push({"shout.py": PIPE.format("preview")}, branch="feature-x")
+    answer = followed.call("acme_shout@feature-x")
+    assert "preview" in answer.text, answer.text
+    assert answer.headers["X-Fnsync-Commit"] == preview
+    assert "preview" in followed.call(f"acme_shout@{preview}").text
+    assert "one" in followed.call().text and followed.source()["commit"]["commit"] == live
+    unknown = followed.call("acme_shout@nowhere")
+    assert unknown.status_code == 404 and "nowhere" in unknown.text
+
+
+def test_a_plan_tells_what_a_sync_would_do(followed: Following) -> None:
+    followed.remote.push({"shout.py": RAISES, "other.py": None, "third.py": PIPE.format("three")})
+    planned = followed.command("plan", "acme", "--json")
+    assert planned.returncode == 6, planned.stderr
+    functions = {one["id"]: one for one in json.loads(planned.stdout)["functions"]}
+    actions = {id: one["action"] for id, one in functions.items()}
+    assert actions == {"acme_shout": "changed", "acme_other": "removed", "acme_third": "added"}
+    assert "not today" in functions["acme_shout"]["error"]["message"]
+    assert "one" in followed.call().text and followed.call("acme_other").status_code == 200
 
 
 def test_what_left_the_repository_is_removed_or_kept(followed: Following) -> None:
