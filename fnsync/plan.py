@@ -28,8 +28,9 @@ from fnsync.model import (
 )
 from fnsync.source import imports
 
-#: The code of the problem of a revision that is not taken.
+#: The codes of problems of a revision that is not taken, and of a function that its source has no more.
 QUARANTINED = "quarantined"
+REMOVED_UPSTREAM = "removed_upstream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def left_of(good: GoodRevision, source: str) -> Unit:
     """What stands for a function's files once its source does not have them any more."""
     message = f"the source {source} does not have it any more; it stays as it was (prune: false)"
     hint = "have it removed with prune: true, or take it over into the functions folder with fnsync vendor"
-    return _remaining(good, source, Problem("removed_upstream", message, good.path, hint=hint))
+    return _remaining(good, source, Problem(REMOVED_UPSTREAM, message, good.path, hint=hint))
 
 
 def missing_of(good: GoodRevision, source: str) -> Unit:

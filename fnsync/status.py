@@ -13,7 +13,7 @@ from fnsync.git.worktree import WorkTree
 from fnsync.model import FunctionId, Problem
 from fnsync.notices import Failing
 from fnsync.places import source_of
-from fnsync.plan import Standing, conflict_of
+from fnsync.plan import QUARANTINED, REMOVED_UPSTREAM, Standing, conflict_of
 from fnsync.runtime.pool import Health
 
 
@@ -102,12 +102,17 @@ def repository_status(worktree: WorkTree | None, write: str) -> dict[str, Any] |
         return {**known, "error": str(exc)}
 
 
+#: What is told of functions that stay as they are since somebody wants it: `prune: false`, and a rollback.
+_WANTED = frozenset({REMOVED_UPSTREAM, QUARANTINED})
+
+
 def failing_of(standings: Iterable[Standing], source: str) -> list[Failing]:
-    """The functions of a source, or of the local folder, whose newest files do not load."""
+    """The functions of a source, or of the local folder, whose newest files do not load; not those that somebody wants
+    to stay as they are."""
     return [
         Failing(standing.unit.id, standing.problem.message, standing.problem.place)
         for standing in standings
-        if standing.problem is not None and standing.unit.source == source
+        if standing.problem is not None and standing.unit.source == source and standing.problem.code not in _WANTED
     ]
 
 

@@ -15,10 +15,13 @@ import structlog
 from fnsync import notifying
 from fnsync.configgit import NotificationConfig
 from fnsync.errors import ConfigError
+from fnsync.model import LOCAL, FunctionId, Problem, Unit
 from fnsync.notices import Failing, Health, notice
 from fnsync.notifying import Notifier
+from fnsync.plan import QUARANTINED, REMOVED_UPSTREAM, Standing
 from fnsync.posting import ANSWER_BYTES, Poster
 from fnsync.signatures import sign
+from fnsync.status import failing_of
 from tests.receiver import Answer, Receiver, closed_port, receiving
 from tests.workbench import until
 
@@ -293,6 +296,21 @@ def test_when_a_source_is_degraded_and_when_it_recovers(
     health = Health()
     found = [health.turned(event, data, failing) for event, data, failing in events]
     assert [turn and turn[0] for turn in found] == turns
+
+
+def test_functions_that_stay_as_somebody_wants_it_do_not_fail() -> None:
+    def standing(id: str, code: str, source: str = "acme") -> Standing:
+        return Standing(Unit(FunctionId(id), f"{id}.py", None, source=source), problem=Problem(code, "told", "a.py", 3))
+
+    standings = [
+        standing("a", "syntax_error"),
+        standing("b", QUARANTINED),
+        standing("c", REMOVED_UPSTREAM),
+        standing("d", "syntax_error", LOCAL),
+        Standing(Unit(FunctionId("e"), "e.py", None, source="acme")),
+    ]
+    assert failing_of(standings, "acme") == [Failing("a", "told", "a.py:3")]
+    assert [one.id for one in failing_of(standings, LOCAL)] == ["d"]
 
 
 def test_a_receiver_can_check_it_as_the_documentation_says() -> None:

@@ -24,10 +24,10 @@ from fnsync.signatures import sign
 from fnsync.webhooks import REMEMBERED_S, Deliveries, Followed, Push, concerned, follows, read
 from tests.conftest import NO_CERTIFICATES, Project, Server, wait_for
 from tests.receiver import Message, Receiver, closed_port, receiving
+from tests.remotes import PIPE, Remote
 from tests.test_signatures import KEY, STANDARD_SECRET, standard
 
 SECRET = "correct horse battery staple"
-PIPE = "class Pipe:\n    def pipe(self, body):\n        return {!r}\n"
 CONFIGURATION = """
 repository: {pull: 1h}
 webhooks:
@@ -37,8 +37,11 @@ webhooks:
   - {name: gitlab-signed, kind: gitlab, secret: {file: signing-token}}
   - {name: generic, kind: generic, secret: {env: HOOK_SECRET}}
   - {name: listed, kind: generic, secret: {env: HOOK_SECRET}, triggers: [repository]}
-  - {name: elsewhere, kind: generic, secret: {env: HOOK_SECRET}, triggers: [acme]}
+  - {name: elsewhere, kind: generic, secret: {env: HOOK_SECRET}, triggers: [asleep]}
   - {name: guessed, kind: gitea, secret: {env: HOOK_SECRET}}
+sources:
+  - {name: acme, url: "%s", path: functions, prefix: acme_, interval: 1h}
+  - {name: asleep, url: "%s", path: functions, prefix: asleep_, suspend: true}
 notifications:
   - {name: ops, url: "%s", secret: {env: HOOK_SECRET}}
   - {name: nobody, url: "http://127.0.0.1:%d/"}
@@ -51,9 +54,10 @@ class Hooked:
 
     def __init__(self, folder: Path, told: Receiver) -> None:
         self.told = told
+        self.acme = Remote(folder / "acme", {"hum.py": PIPE.format("one")})
         self.project = Project(folder / "project")
         self.project.write("shout.py", PIPE.format("one"))
-        self.project.configure(CONFIGURATION % (told.url, closed_port()))
+        self.project.configure(CONFIGURATION % (self.acme.url, self.acme.url, told.url, closed_port()))
         (self.project.root / "signing-token").write_text(STANDARD_SECRET + "\n")
         self.project.commit("first")
         self.bare = folder / "remote.git"
@@ -72,15 +76,28 @@ class Hooked:
         self.there.git("push", "-q", "origin", "main")
         return commit
 
-    def says(self, text: str) -> None:
-        body = {"model": "shout", "messages": [{"role": "user", "content": "?"}]}
+    def says(self, text: str, id: str = "shout") -> None:
+        body = {"model": id, "messages": [{"role": "user", "content": "?"}]}
         with self.server.client() as client:
             wait_for(
-                f"shout: {text}",
+                f"{id}: {text}",
                 lambda: (
-                    client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"] == text
+                    (found := client.post("/v1/chat/completions", json=body)).is_success
+                    and found.json()["choices"][0]["message"]["content"] == text
                 ),
             )
+
+    def heard(self, event: str, source: str, commit: str) -> Message:
+        """The message that tells of an event."""
+
+        def is_it(said: dict[str, Any]) -> bool:
+            about = (said["event"], said["source"], (said["commit"] or {}).get("hash"))
+            return about == (event, source, commit)
+
+        def find() -> Message | None:
+            return next((one for one in self.told.messages if is_it(one.said)), None)
+
+        return wait_for(f"{event} of {commit}", find)
 
     def pulls(self) -> int:
         """How many pulls have ended."""
@@ -263,13 +280,7 @@ def test_metrics_tell_how_the_repository_stands(hooked: Hooked) -> None:
 
 def test_whoever_is_named_is_told_what_became_of_a_push(hooked: Hooked) -> None:
     def told(event: str, commit: str) -> Message:
-        def find() -> Message | None:
-            return next((one for one in hooked.told.messages if is_it(one.said)), None)
-
-        def is_it(said: dict[str, Any]) -> bool:
-            return said["event"] == event and (said["commit"] or {}).get("hash") == commit
-
-        return wait_for(f"{event} of {commit}", find)
+        return hooked.heard(event, "repository", commit)
 
     commit = hooked.push("nothing", "class Pipe:\n    def pipe(self, body)\n")
     hooked.send("listed", *generic())
@@ -285,6 +296,30 @@ def test_whoever_is_named_is_told_what_became_of_a_push(hooked: Hooked) -> None:
     hooked.send("listed", *generic())
     assert told("sync.recovered", commit).said["functions"]["failed"] == []
     hooked.says("mended")
+
+
+def test_a_push_to_a_source_begins_its_sync_and_is_told(hooked: Hooked) -> None:
+    hooked.says("one", "acme_hum")
+    commit = hooked.acme.push({"hum.py": PIPE.format("two"), "bad.py": "class Pipe:\n    def pipe(self)\n"}, "Hum")
+    before = hooked.quiet()
+    answer = hooked.send("github", *github(hooked.acme.url))
+    assert answer.json()["triggered"] == ["acme"], "neither the repository nor one that is suspended"
+    hooked.says("two", "acme_hum")
+    said = hooked.heard("sync.completed", "acme", commit).said
+    assert (said["url"], said["commit"]["subject"]) == (hooked.acme.url, "Hum")
+    assert said["functions"]["loaded"] == ["acme_hum"]
+    assert [one["id"] for one in said["functions"]["failed"]] == ["acme_bad"]
+    assert hooked.heard("sync.degraded", "acme", commit).said["error"]["code"] == "functions_failed"
+    with hooked.server.client() as client:
+        text = client.get("/metrics").text
+    assert f'fnsync_source_info{{commit="{commit}",ref="",source="acme"}} 1.0' in text
+    assert 'fnsync_source_functions{source="acme",status="failed"} 1.0' in text
+    assert 'fnsync_sync_duration_seconds_count{result="moved",source="acme"} 2.0' in text
+
+    commit = hooked.acme.push({"bad.py": None}, "Mend")
+    assert hooked.send("github", *github(hooked.acme.url)).json()["triggered"] == ["acme"]
+    hooked.heard("sync.recovered", "acme", commit)
+    assert hooked.pulls() == before, "the repository was not pulled for it"
 
 
 def test_a_notification_can_be_tried(hooked: Hooked) -> None:
