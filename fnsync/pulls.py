@@ -22,7 +22,7 @@ from fnsync.chat.lifecycle import Lifecycle
 from fnsync.durations import Durations
 from fnsync.errors import Draining, FnsyncError, RepositoryError
 from fnsync.git.pull import Pulled, Puller
-from fnsync.git.remote import NoSuchRef
+from fnsync.git.remote import NoSuchRef, address
 from fnsync.git.worktree import WorkTree
 from fnsync.notices import REPOSITORY
 from fnsync.pushes import HERE, ROUNDS, Pushes, pause_s, too_slow
@@ -147,6 +147,7 @@ class Pulls:
         except FnsyncError:
             apart = None  # the repository's own status tells
         return {
+            "has_remote": self._has_remote(),
             "remote": self._puller.remote,
             "url": self._puller.url,
             "branch": self._puller.branch,
@@ -159,6 +160,12 @@ class Pulls:
             "failing_since": self._failing_since,
             "next_at": self._next_at,
         }
+
+    def _has_remote(self) -> bool:
+        try:
+            return address(self._worktree, self._puller.remote) is not None
+        except FnsyncError:
+            return False  # the repository's own status tells
 
     async def _run(self) -> None:
         while True:

@@ -191,6 +191,8 @@ def test_a_plan_tells_what_a_sync_would_do(followed: Following) -> None:
     actions = {id: one["action"] for id, one in functions.items()}
     assert actions == {"acme_shout": "changed", "acme_other": "removed", "acme_third": "added"}
     assert "not today" in functions["acme_shout"]["error"]["message"]
+    dry = followed.command("sync", "acme", "--dry-run")
+    assert dry.returncode == 6 and "not today" in dry.stdout and "acme_third" in dry.stdout, dry.stdout + dry.stderr
     assert "one" in followed.call().text and followed.call("acme_other").status_code == 200
 
 

@@ -73,12 +73,21 @@ def _waiting(of: str | None) -> AbstractContextManager[Any]:
 
 def _through(client: Client, config: Config, of: str | None, no_load: bool) -> SyncPlan:
     """Have the running server make it."""
+    asked: Mapping[str, str] = {} if of is None else {"source" if of in _sources(config) else "ref": of}
+    return _asked(client, {**asked, "load": not no_load})
+
+
+def of_source(client: Client, name: str) -> SyncPlan:
+    """What a sync of a source, or of `repository`, would do. Raises FnsyncError."""
+    return _asked(client, {"source": name, "load": True})
+
+
+def _asked(client: Client, asked: Mapping[str, Any]) -> SyncPlan:
     import msgspec  # start time
 
     from fnsync.syncplan import SyncPlan
 
-    asked: Mapping[str, str] = {} if of is None else {"source" if of in _sources(config) else "ref": of}
-    told = client.get(ROUTE, **asked, load=not no_load)
+    told = client.get(ROUTE, **asked)
     try:
         return msgspec.convert(told, SyncPlan)
     except msgspec.ValidationError as exc:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fnsync.cli import exits
+from fnsync.cli import plan as plans
 from fnsync.cli import source as source_commands
 from fnsync.cli.client import Client, connected
 from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
 from fnsync.cli.output import console, print_error, print_json, printable
 from fnsync.cli.source import sync_source, synced_lines
 from fnsync.errors import FnsyncError
+
+if TYPE_CHECKING:
+    from fnsync.syncplan import SyncPlan
 
 ROUTE = "/api/sync"
 #: What the local repository is called among sources.
@@ -27,6 +31,7 @@ def sync(
     force: Annotated[
         bool, typer.Option("--force", help="Also past the guard against removals, and outside of windows.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what it would do, as `fnsync plan`.")] = False,
     config: ConfigFile = None,
     url: Url = None,
     token: TokenText = None,
@@ -35,6 +40,9 @@ def sync(
     """Sync now, and print what came: the branch that the repository follows, and the sources."""
     with connected(load_config(config), url, token) as client:
         names = [source] if source is not None else _all(client)
+        if dry_run:
+            _tell_plans([plans.of_source(client, name) for name in names], json)
+            return
         found, failed = [], None
         for name in names:
             try:
@@ -53,6 +61,16 @@ def sync(
                 out.print(printable(line))
     if failed is not None:
         raise typer.Exit(exits.FAILED)
+
+
+def _tell_plans(found: list[SyncPlan], json: bool) -> None:
+    if json:
+        print_json([one.to_dict() for one in found])
+    else:
+        for one in found:
+            plans.show(one)
+    if any(one.is_wrong for one in found):
+        raise typer.Exit(exits.WOULD_FAIL)
 
 
 def _all(client: Client) -> list[str]:
