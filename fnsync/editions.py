@@ -47,8 +47,8 @@ def edition(source: str, files: VersionFiles) -> Edition:
     )
 
 
-def difference(before: Edition, after: Edition) -> dict[str, Any]:
-    """How two editions differ, in the form in which the Functions API tells it.
+def difference(before: Edition, after: Edition, names: tuple[str, str] = (BEFORE, AFTER)) -> dict[str, Any]:
+    """How two editions differ, in the form in which the Functions API tells it; `names` are those of the two sources.
 
     `metadata` has `name` and `meta` where they differ; `content_diff` is a unified diff, of the source first, without
     a newline at its end; `line_endings_only` says that files differ, but no line does.
@@ -56,7 +56,7 @@ def difference(before: Edition, after: Edition) -> dict[str, Any]:
     pairs = {"name": (before.name, after.name), "meta": (dict(before.meta), dict(after.meta))}
     places = sorted(before.files.keys() | after.files.keys(), key=lambda place: (place != MAIN, place))
     changed = [place for place in places if before.files.get(place) != after.files.get(place)]
-    lines = [line for place in changed for line in _lines(place, before.files.get(place), after.files.get(place))]
+    lines = [line for place in changed for line in _lines(place, names, before, after)]
     return {
         "metadata": {key: {"before": old, "after": new} for key, (old, new) in pairs.items() if old != new},
         "content_diff": "\n".join(lines),
@@ -71,9 +71,10 @@ def _frontmatter(text: str) -> Frontmatter:
         return Frontmatter()
 
 
-def _lines(place: str, before: bytes | None, after: bytes | None) -> Iterator[str]:
+def _lines(place: str, sources: tuple[str, str], was: Edition, now: Edition) -> Iterator[str]:
     """The diff of a file that differs; nothing if only the ends of its lines do."""
-    names = (BEFORE, AFTER) if place == MAIN else (place, place)
+    before, after = was.files.get(place), now.files.get(place)
+    names = sources if place == MAIN else (place, place)
     try:
         old, new = ((data or b"").decode().splitlines() for data in (before, after))
     except UnicodeDecodeError:

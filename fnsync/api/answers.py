@@ -87,6 +87,34 @@ class Difference(BaseModel):
     line_endings_only: bool
 
 
+class HeldVersion(BaseModel):
+    revision: str | None = Field(description="null: its files cannot be read")
+    version: str | None = Field(description="The commit; null: it is in none, or in an older one than those looked at")
+
+
+class Versions(BaseModel):
+    """The newest versions of a function, and which of them is in use."""
+
+    id: str
+    path: str = Field(description="Of its source, from the functions folder")
+    uncommitted: bool = Field(description="Whether what is on disk is not what the last commit says")
+    disk: HeldVersion = Field(description="What is on disk")
+    live: HeldVersion | None = Field(description="What answers calls; null: nothing does")
+    versions: list[Entry] = Field(description="Newest first")
+    more: bool = Field(description="Whether there are older ones")
+
+
+class Comparison(BaseModel):
+    """How two states of a function differ. A state is a commit, or `disk`."""
+
+    id: str
+    before: str | None = Field(description="null: nothing came before")
+    after: str
+    changes: list[str] = Field(description="What that means: name, settings, requirements, valves, handlers")
+    diff: str = Field(description="A unified diff, of the source first; settings are in `changes`")
+    line_endings_only: bool
+
+
 class Proposed(BaseModel):
     """An edit that waits for review on a branch."""
 

@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from fnsync import editions
-from fnsync.api.answers import Difference, Entry, Full, Snapshot
+from fnsync.api.answers import Comparison, Difference, Entry, Full, Snapshot, Versions
 from fnsync.api.answers import Version as VersionAnswer
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, read_query
 from fnsync.api.functions import EDIT_ERRORS, GROUP, PROPOSED, FunctionEndpoints, if_match
 from fnsync.api.routes import Route, api_route, ok
+from fnsync.editions import Edition
 from fnsync.edits import messages
+from fnsync.edits.archive import Archive
 from fnsync.edits.exports import full
+from fnsync.edits.versions import BEFORE, DISK, Held, State, compared, history
 from fnsync.errors import Conflict, Invalid, NotFound, Unavailable, UnknownFunction
 from fnsync.git.versions import Version
-from fnsync.model import Unit
+from fnsync.model import LiveFunction, Unit
 
 if TYPE_CHECKING:
     from fnsync.service import Service
+    from fnsync.source.snapshots import Snapshots
 
+#: Looks users up by id, or by the e-mail address that a commit has.
+Users = Callable[[str], Mapping[str, Any] | None]
 #: Entries of one answer; the peer's number.
 PAGE = 20
 #: What a version may be named by.
@@ -39,6 +45,15 @@ class DifferenceQuery(Form):
     to_id: str = _VERSION
 
 
+class ListQuery(Form):
+    limit: int = Field(PAGE, ge=1, le=1_000)
+
+
+class ComparisonQuery(Form):
+    before: str = Field(BEFORE, max_length=100, description="A version's commit, `disk`, or `before`: the one before")
+    after: str = Field(DISK, max_length=100, description="A version's commit, or `disk`: what is on disk now")
+
+
 class VersionForm(Form):
     version_id: str = _VERSION
     commit_message: str | None = Field(None, description="Of the commit that the rollback is")
@@ -50,6 +65,7 @@ class VersionEndpoints:
     def __init__(self, service: Service, functions: FunctionEndpoints) -> None:
         self._manager = service.manager
         self._archive = service.archive
+        self._snapshots = service.snapshots
         self._functions = functions
 
     def routes(self) -> list[Route]:
@@ -102,6 +118,28 @@ class VersionEndpoints:
                 errors=(*errors, Conflict),
             ),
             api_route(
+                "GET",
+                f"{id}/versions",
+                self.listing,
+                "manager",
+                "Its versions, newest first, and which of them is in use",
+                GROUP,
+                ok(Versions),
+                query=ListQuery,
+                errors=(UnknownFunction, NotFound, Unavailable),
+            ),
+            api_route(
+                "GET",
+                f"{id}/versions/diff",
+                self.comparison,
+                "manager",
+                "How two versions differ, or one and what is on disk, and what that means",
+                GROUP,
+                ok(Comparison),
+                query=ComparisonQuery,
+                errors=(*errors, Invalid),
+            ),
+            api_route(
                 "POST",
                 f"{id}/update/version",
                 self.roll_back,
@@ -121,7 +159,7 @@ class VersionEndpoints:
         def read() -> list[dict[str, Any]]:
             found = self._archive.versions(unit, (page - 1) * PAGE, PAGE)
             users = self._functions.owners()
-            return [_entry(unit, version, users) for version in found]
+            return [entry(unit, version, users) for version in found]
 
         await exchange.json(200, await asyncio.to_thread(read))
 
@@ -132,7 +170,7 @@ class VersionEndpoints:
         def read() -> dict[str, Any]:
             version, was = self._archive.edition(unit, text)
             snapshot = Snapshot(name=was.name, content=was.content, meta=dict(was.meta))
-            return {**_entry(unit, version, self._functions.owners()), "snapshot": snapshot.model_dump()}
+            return {**entry(unit, version, self._functions.owners()), "snapshot": snapshot.model_dump()}
 
         await exchange.json(200, await asyncio.to_thread(read))
 
@@ -145,6 +183,21 @@ class VersionEndpoints:
             return {"from_id": before.commit, "to_id": after.commit, **editions.difference(old, new)}
 
         await exchange.json(200, await asyncio.to_thread(read))
+
+    async def listing(self, exchange: Exchange) -> None:
+        standing = self._functions.managed(exchange)
+        limit = read_query(exchange, ListQuery).limit
+
+        def read() -> dict[str, Any]:
+            users = self._functions.owners()
+            return listed(self._archive, standing.unit, limit, users, standing.live, self._snapshots)
+
+        await exchange.json(200, await asyncio.to_thread(read))
+
+    async def comparison(self, exchange: Exchange) -> None:
+        unit = self._unit(exchange)
+        query = read_query(exchange, ComparisonQuery)
+        await exchange.json(200, await asyncio.to_thread(comparison, self._archive, unit, query.before, query.after))
 
     async def delete(self, exchange: Exchange) -> None:
         version = await asyncio.to_thread(
@@ -165,7 +218,56 @@ class VersionEndpoints:
         return self._functions.managed(exchange).unit
 
 
-def _entry(unit: Unit, version: Version, users: Callable[[str], Mapping[str, Any] | None]) -> dict[str, Any]:
+# ---- the answers -----------------------------------------------------------------------------------------
+
+
+def listed(
+    archive: Archive,
+    unit: Unit,
+    limit: int,
+    users: Users,
+    live: LiveFunction | None = None,
+    snapshots: Snapshots | None = None,
+) -> dict[str, Any]:
+    """The newest versions, as Versions describes them; blocking. Raises what `history` does."""
+    revision = live.revision if live is not None else None
+    snapshot = snapshots.folder(revision) if snapshots is not None and revision is not None else None
+    found = history(archive, unit, limit, revision, snapshot)
+    return {
+        "id": unit.id,
+        "path": unit.path,
+        "uncommitted": found.uncommitted,
+        "disk": _held(found.disk),
+        "live": None if found.live is None else _held(found.live),
+        "versions": [entry(unit, version, users) for version in found.versions],
+        "more": found.more,
+    }
+
+
+def comparison(archive: Archive, unit: Unit, before: str, after: str) -> dict[str, Any]:
+    """How two states differ, as Comparison describes it; blocking. Raises what `compared` does."""
+    old, new = compared(archive, unit, before, after)
+    names = ("/dev/null" if old is None else _shown(old), _shown(new))
+    found = editions.difference(Edition("", {}, {}) if old is None else old.edition, new.edition, names)
+    return {
+        "id": unit.id,
+        "before": None if old is None else old.name,
+        "after": new.name,
+        "changes": [],
+        "diff": found["content_diff"],
+        "line_endings_only": found["line_endings_only"],
+    }
+
+
+def _shown(state: State) -> str:
+    return state.source if state.name == DISK else f"{state.source} @ {state.name[:8]}"
+
+
+def _held(held: Held) -> dict[str, Any]:
+    return {"revision": held.revision, "version": held.version}
+
+
+def entry(unit: Unit, version: Version, users: Users) -> dict[str, Any]:
     """A version as the API lists it."""
     user_id = version.user_id or version.email
     user = users(user_id)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from fnsync.cli.exits import NoServer
 from fnsync.errors import FnsyncError, NotFound, Unauthorized
@@ -109,10 +109,10 @@ class Client:
         except ValueError as exc:
             raise FnsyncError(f"{self._address.url} does not answer like a fnsync server") from exc
 
-    def post(self, path: str, body: Any) -> httpx.Response:
+    def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """Return the answer to `body` as JSON."""
         with self._reached():
-            response = self._http.post(path, json=body)
+            response = self._http.post(path, json=body, headers=headers)
         self._check(response)
         return response
 
@@ -169,6 +169,11 @@ class Client:
             return NotFound(message, hint=hint or "`fnsync status` lists the functions")
         later = f"try again in {retry_after_s} s" if retry_after_s else None
         return FnsyncError(message, hint="; ".join(filter(None, (hint, later))) or None)
+
+
+def place(*parts: str) -> str:
+    """The address of these parts, which may hold anything, below `/api`."""
+    return "/".join(("/api", *(quote(part, safe="") for part in parts)))
 
 
 def error_message(text: str) -> str | None:

@@ -13,12 +13,14 @@ from fnsync.cli import (
     doctor,
     exits,
     exporting,
+    history,
     importing,
     invoke,
     logs,
     options,
     plan,
     project,
+    rollback,
     secrets,
     serve,
     source,
@@ -66,6 +68,9 @@ app.command("invoke")(invoke.invoke)
 app.command("logs")(logs.logs)
 app.command("sync")(sync.sync)
 app.command("plan")(plan.plan)
+app.command("history")(history.history)
+app.command("diff")(history.diff)
+app.command("rollback")(rollback.rollback)
 app.command("import")(importing.import_)
 app.command("export")(exporting.export)
 app.add_typer(source.app, name="source")

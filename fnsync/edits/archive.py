@@ -15,8 +15,10 @@ from fnsync.git.scope import Scope
 from fnsync.git.versions import Version
 from fnsync.git.worktree import WorkTree
 from fnsync.model import LOCAL, Tree, Unit
-from fnsync.places import inside
-from fnsync.source.reading import Reader
+from fnsync.places import MAIN, inside, own_folder, settings_of
+from fnsync.source import files
+from fnsync.source.discovery import walk
+from fnsync.source.reading import SETTINGS_BYTES, TOTAL_BYTES, TOTAL_FILES, Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,27 @@ class Archive:
     def now(self, unit: Unit) -> Unit:
         """The function as its files are now; the last look at them may be a moment ago."""
         return Reader(self._functions).read(unit.path).unit if unit.source == LOCAL else unit
+
+    def on_disk(self, unit: Unit) -> tuple[str, VersionFiles]:
+        """The function's source, relative to its folder or tree, and its files as they are now.
+
+        Raises NotFound if the source cannot be read.
+        """
+        place = self._place(unit)
+        folder, settings = own_folder(place.path), settings_of(place.path)
+        found = [place.path] if folder is None else walk(place.folder, folder, most=TOTAL_FILES).files
+        held: dict[str, bytes] = {}
+        for path in found:
+            if path != settings:
+                where = MAIN if path == place.path or folder is None else path[len(folder) + 1 :]
+                held[where] = files.load(place.folder, path, TOTAL_BYTES).data
+        if MAIN not in held:
+            raise NotFound(f"{unit.path} is not there any more")
+        try:
+            said = files.load(place.folder, settings, SETTINGS_BYTES).data
+        except files.Vanished:
+            said = None
+        return place.path, VersionFiles(held, said)
 
     def _place(self, unit: Unit) -> _Place:
         if unit.source == LOCAL:

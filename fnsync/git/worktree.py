@@ -49,15 +49,22 @@ class WorkTree(Scope):
 
         Raises RepositoryError.
         """
+        found = cls.around(functions)
+        if found is not None:
+            return found
         functions = functions.resolve()
-        for folder in (functions, *functions.parents):
-            if _git_folder(folder) is not None:
-                return cls(folder, functions)
         project = functions.parent if project is None else project.resolve()
         if not functions.is_relative_to(project):  # the functions folder is a link to somewhere else
             project = functions.parent
         command.run(project, "init", "--quiet")
         return cls(project, functions)
+
+    @classmethod
+    def around(cls, functions: Path) -> WorkTree | None:
+        """The working tree that `functions` lies in, if there is one. Raises RepositoryError."""
+        functions = functions.resolve()
+        folders = (folder for folder in (functions, *functions.parents) if _git_folder(folder) is not None)
+        return next((cls(folder, functions) for folder in folders), None)
 
     def head(self) -> CommitId | None:
         """The commit that is checked out; None: nothing has been committed yet."""
