@@ -21,9 +21,11 @@ from fnsync.chat.unfiltered import Unfiltered
 from fnsync.chat.upstreams import Upstreams
 from fnsync.config import Config
 from fnsync.edits.archive import Archive
+from fnsync.edits.checkouts import Checkouts
 from fnsync.edits.manager import Manager
 from fnsync.edits.readonly import ReadOnly
 from fnsync.edits.rotation import Rotation
+from fnsync.edits.vendoring import Vendor
 from fnsync.edits.writer import Writer
 from fnsync.errors import ConfigError, FnsyncError, RepositoryError
 from fnsync.git.edit import Recovered, TreeEditor
@@ -140,6 +142,9 @@ class Service:
         self.vault.check()
         #: Git repositories that are followed beside the local functions.
         self.sources = Sources(config, environ, self._publish, listeners.step)
+        self.checkouts = Checkouts(
+            data / "scratch", config.sync, environ, lambda: [one.config for one in self.sources.followers.values()]
+        )
         self.lifecycle = Lifecycle(self.executor, self.registry, self.version, self._added_at, serving=serving)
         self.unfiltered = Unfiltered()
         self.filing = filing_of(data)
@@ -206,6 +211,7 @@ class Service:
             owners=self._owners,
         )
         self.source_editor = SourceEditor(config, self.environ, self.editor, self._committed)
+        self.vendor = Vendor(self.manager, self.checkouts)
         self.rotation = Rotation(self.manager, self.reconciler, self.user_valves, config.functions, self._on_step)
         self.previews = Previews(
             SourceRefs(LocalRefs(self.worktree, config.repository.remote), self.sources.find),
@@ -365,6 +371,7 @@ class Service:
         """Stop everything, in the order in which parts need each other."""
         self.draining = True
         self.lifecycle.stopping()
+        await self.checkouts.close()
         if self.plans is not None:
             self.plans.close()
         await self.sources.close()

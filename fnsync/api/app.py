@@ -21,6 +21,7 @@ from fnsync.api.events import EventEndpoints
 from fnsync.api.exchange import WITHOUT_TOKEN, Exchange
 from fnsync.api.files import FileEndpoints
 from fnsync.api.functions import FunctionEndpoints
+from fnsync.api.functionsync import FunctionSyncEndpoint
 from fnsync.api.imports import ImportEndpoints
 from fnsync.api.invoking import InvokingEndpoints
 from fnsync.api.models import ModelEndpoints
@@ -102,6 +103,7 @@ class App:
         valves = ValvesEndpoints(service, functions)
         routes: tuple[Route, ...] = (
             *functions.routes(),
+            *FunctionSyncEndpoint(service, functions).routes(),
             *ImportEndpoints(service, functions).routes(),
             *SecretEndpoints(service).routes(),
             *SyncEndpoints(service).routes(),

@@ -16,7 +16,6 @@ from fnsync.api.forms import F, Form, read_query
 from fnsync.api.routes import Answer, Endpoint, Errors, Method, Route, api_route, ok
 from fnsync.chat.access import may_use
 from fnsync.edits.drafts import Content
-from fnsync.edits.entries import MOST, Entry
 from fnsync.edits.exports import full, listed, shown, summary
 from fnsync.edits.fetching import fetch
 from fnsync.edits.manager import Manager, Terms
@@ -96,41 +95,6 @@ class UrlForm(Form):
     url: str
 
 
-class SyncEntry(Form):
-    """A function of an export."""
-
-    id: str
-    name: str
-    content: str
-    meta: dict[str, Any]
-    type: str | None = Field(description="Ignored: the source tells it; null in the export of one that cannot be read")
-    is_active: bool = False
-    is_global: bool = False
-    updated_at: int
-    created_at: int
-    user_id: str | None = Field(None, description="Of a new function: with `auth.user_functions`, whose own it is")
-    valves: dict[str, Any] | None = Field(None, description="In clear; without it the function has no stored valves")
-
-    def entry(self) -> Entry:
-        return Entry(
-            self.id,
-            Content(self.name, self.content, self.meta),
-            self.is_active,
-            self.is_global,
-            self.valves,
-            self.created_at,
-            self.updated_at,
-            self.user_id,
-        )
-
-
-class SyncForm(Form):
-    """All functions that there are to be."""
-
-    functions: list[SyncEntry] = Field(default_factory=list, max_length=MOST)
-    commit_message: str | None = None
-
-
 class ExportQuery(Form):
     include_valves: bool = False
     ids: str | None = Field(None, description="Of these functions alone, with commas between them")
@@ -205,16 +169,6 @@ class FunctionEndpoints:
                 body=UrlForm,
                 errors=(TimeLimit,),
             ),
-            route(
-                "POST",
-                "/functions/sync",
-                self.sync,
-                "admin",
-                "Make the functions exactly those of a list, all or nothing",
-                {**ok(list[WithValves]), 202: PROPOSED},
-                body=SyncForm,
-                errors=(*EDIT_ERRORS, Undecipherable),
-            ),
             route("GET", (own, id), self.get, "manager", "One function", ok(Full), errors=(UnknownFunction,)),
             route("PUT", own, self.update, "manager", "Change a function", row, body=UpdateForm, errors=edit),
             route(
@@ -269,9 +223,9 @@ class FunctionEndpoints:
 
     async def export(self, exchange: Exchange) -> None:
         query = read_query(exchange, ExportQuery)
-        await exchange.json(200, await self._exported(query.asked, include_valves=query.include_valves))
+        await exchange.json(200, await self.exported(query.asked, include_valves=query.include_valves))
 
-    async def _exported(self, ids: builtins.list[str] | None, *, include_valves: bool) -> builtins.list[dict[str, Any]]:
+    async def exported(self, ids: builtins.list[str] | None, *, include_valves: bool) -> builtins.list[dict[str, Any]]:
         return await asyncio.to_thread(self._transfer.exported, ids, include_valves=include_valves)
 
     async def search(self, exchange: Exchange) -> None:
@@ -334,15 +288,6 @@ class FunctionEndpoints:
         form = await self.body(exchange, UrlForm)
         fetched = await fetch(form.url, SOURCE_BYTES)
         await exchange.json(200, {"name": fetched.name, "content": fetched.content})
-
-    async def sync(self, exchange: Exchange) -> None:
-        form = await self.body(exchange, SyncForm)
-        entries = [entry.entry() for entry in form.functions]
-        written = await self._transfer.sync(entries, self.terms(exchange, form.commit_message))
-        if written.proposal is not None:
-            await propose(exchange, written)
-            return
-        await exchange.json(200, await self._exported(None, include_valves=True), commit_headers(written))
 
     # ---- what they share ---------------------------------------------------------------------------------
 

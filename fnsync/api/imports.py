@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from pydantic import Field
 
-from fnsync.api import errors
 from fnsync.api.answers import Imported as ImportedAnswer
 from fnsync.api.answers import ImportProposed
 from fnsync.api.exchange import Exchange
+from fnsync.api.following import follow
 from fnsync.api.forms import Form, read_query
 from fnsync.api.functions import EDIT_ERRORS, GROUP, FunctionEndpoints, commit_headers, proposed
-from fnsync.api.operations import JSON, KEEP_OPEN_S, NDJSON
+from fnsync.api.operations import JSON, NDJSON
 from fnsync.api.routes import Answer, Route, api_route
 from fnsync.edits.entries import MOST, Outcome, Progress
 from fnsync.edits.exports import LenientEntry, taken
 from fnsync.edits.importing import Imported, Importer, ImportOptions
-from fnsync.errors import FnsyncError
 
 if TYPE_CHECKING:
     from fnsync.service import Service
-
-Work = Callable[[Callable[[Progress], None]], Coroutine[Any, Any, Imported]]
 
 
 class ImportForm(Form):
@@ -77,8 +71,11 @@ class ImportEndpoints:
         def work(tell: Callable[[Progress], None]) -> Coroutine[Any, Any, Imported]:
             return self._importer.take(taken(form.functions), options, terms, tell)
 
+        async def told(tell: Callable[[Progress], None]) -> dict[str, Any]:
+            return told_of(await work(tell))
+
         if query.progress:
-            await _follow(exchange, work)
+            await follow(exchange, told)
             return
         imported = await work(lambda progress: None)
         status = 200 if imported.written.proposal is None else 202
@@ -98,39 +95,3 @@ def told_of(imported: Imported) -> dict[str, Any]:
 
 def _outcome(one: Outcome) -> dict[str, Any]:
     return {"source": one.source, "id": one.id, "outcome": one.outcome, "reason": one.reason}
-
-
-# ---- with progress ---------------------------------------------------------------------------------------
-
-
-async def _follow(exchange: Exchange, work: Work) -> None:
-    """Answer line by line how far the work is; the last line is what it came to, or an error with its status."""
-    await exchange.start(200, NDJSON, [])
-    async with aclosing(_lines(work)) as lines:
-        async for line in lines:
-            await exchange.part(msgspec.json.encode(line) + b"\n" if line is not None else b"\n")
-    await exchange.end()
-
-
-async def _lines(work: Work) -> AsyncGenerator[Any, None]:
-    """How far it is, None where that did not change for a while, and then what it came to."""
-    told: asyncio.Queue[Progress | None] = asyncio.Queue()
-    task = asyncio.create_task(work(told.put_nowait))
-    task.add_done_callback(lambda _: told.put_nowait(None))
-    try:
-        while True:
-            try:
-                async with asyncio.timeout(KEEP_OPEN_S):
-                    progress = await told.get()
-            except TimeoutError:
-                yield None
-                continue
-            if progress is None:
-                break
-            yield progress
-        try:
-            yield told_of(task.result())
-        except FnsyncError as exc:
-            yield {**errors.body(exc, openai=False, admin=True), "status": exc.status}
-    finally:
-        task.cancel()

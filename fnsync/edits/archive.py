@@ -11,6 +11,7 @@ from fnsync.errors import NotFound, RepositoryError, Unavailable
 from fnsync.git import contents, versions
 from fnsync.git.bareview import BareView
 from fnsync.git.contents import VersionFiles
+from fnsync.git.origins import Origins
 from fnsync.git.scope import Scope
 from fnsync.git.versions import Version
 from fnsync.git.worktree import WorkTree
@@ -112,6 +113,10 @@ class Archive:
         if tree is None:
             raise Unavailable(f"the source {unit.source} is not there, so there is no history")
         return _Place(BareView(tree.repository, tree.commit, tree.path), tree.folder, inside(unit.path))
+
+    def origins(self, url: str) -> Origins:
+        """Which files of the functions folder were copied from the repository at `url`."""
+        return Origins(self._tree().of(self._functions), url)
 
     def _tree(self) -> WorkTree:
         if self._worktree is None:

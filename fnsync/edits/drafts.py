@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -176,7 +176,7 @@ class Drafting:
     def delete(self, unit: Unit) -> None:
         """No such function any more: its source, its settings, and for a folder all that is in it."""
         self._check(unit)
-        for path in self._own_files(unit):
+        for path in self.own_files(unit):
             self._put(path, None)
         self._ids[unit.id] = None
 
@@ -184,13 +184,20 @@ class Drafting:
         """An earlier version: its source and helpers (path from the functions folder -> content), name and meta."""
         self._check(unit)
         settings_path = settings_of(unit.path)
-        for path in self._own_files(unit):
+        for path in self.own_files(unit):
             if path != settings_path and path not in parts:
                 self._put(path, None)
         for path, content in parts.items():
             self._put(path, content)
         self._sources.add(unit.path)
         self.amend(unit, {"name": name, "meta": dict(meta) or None})
+
+    def place(self, contents: Mapping[str, bytes | None], ids: Iterable[FunctionId], sources: Iterable[str]) -> None:
+        """Files with these contents (None: gone), functions that this is about, and sources that have to load then."""
+        for path, content in contents.items():
+            self._put(path, content)
+        self._ids |= dict.fromkeys(ids)
+        self._sources |= set(sources)
 
     def amend(self, unit: Unit, changes: Mapping[str, Any]) -> None:
         """Change keys of a function's settings file. Raises Conflict for a file that is no good."""
@@ -266,10 +273,15 @@ class Drafting:
         data = self.read(path)
         return "" if data is None else _no_good(lambda: decode(data, path))
 
-    def _own_files(self, unit: Unit) -> set[str]:
+    def folder(self, path: str) -> set[str]:
+        """The files on disk below a folder that are not ignored."""
+        return set(discovery.walk(self._root, path).files)
+
+    def own_files(self, unit: Unit) -> set[str]:
+        """The files on disk that are a function's alone, its settings file among them."""
         folder = own_folder(unit.path)
         if folder is not None:
-            return {*discovery.walk(self._root, folder).files, unit.path}
+            return {*self.folder(folder), unit.path}
         settings_path = settings_of(unit.path)
         return {unit.path} if self.read(settings_path) is None else {unit.path, settings_path}
 

@@ -48,6 +48,6 @@ class Outcome:
 class Progress:
     """How far work on many functions has come."""
 
-    step: Literal["checking", "writing", "loading"]
+    step: Literal["fetching", "checking", "writing", "loading"]
     done: int
     total: int

@@ -16,14 +16,14 @@ CREATE, UPDATE = "Create {id}", "Update {id}"
 SYNC = "Sync functions: {added} added, {kept} kept or updated, {removed} removed"
 
 _SYNC = re.compile(re.sub(r"\\{\w+\\}", r"[0-9]+", re.escape(SYNC)))
-_OURS = re.compile(r"^[ \t]*fnsync-[\w-]*[ \t]*:.*(?:\n|$)", re.IGNORECASE | re.MULTILINE)
+_OURS = re.compile(r"^[ \t]*(fnsync|origin)-[\w-]*[ \t]*:.*(?:\n|$)", re.IGNORECASE | re.MULTILINE)
 _TRAILER = re.compile(r"[A-Za-z0-9-]+:[ \t].*")
 
 
 def compose(said: str | None, default: str, author: User, trailers: Iterable[str] = ()) -> str:
     """The message of a commit: what was said, else the default, then the trailers.
 
-    What was said cannot hold trailers of ours: they tell who made an edit.
+    What was said cannot hold trailers of ours: they tell who made an edit, and where files came from.
     """
     text = _clean(said or "") or default
     lines = [user_line(author.id), *trailers]

@@ -79,6 +79,8 @@ class Edit:
     expected: Mapping[FunctionId, str] = field(default_factory=dict)
     #: Source, from the functions folder -> what is known of its function from elsewhere.
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    #: More lines for the end of its commit's message.
+    trailers: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,13 @@ class Inspected:
     candidate: LiveFunction | None
     trial: Trial | None
     problem: Problem | None = None
+
+    @property
+    def wrong(self) -> Problem | None:
+        """Why it would not go live: it does not load, or its stored values do not fit."""
+        if self.problem is not None or self.trial is None or not self.trial.wrong:
+            return self.problem
+        return Problem("invalid_valves", f"{_UNFIT}: {'; '.join(map(str, self.trial.wrong))}", self.unit.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,10 @@ class Writer:
                 hint="commit the change to the functions repository",
             )
 
+    def drafting(self) -> Drafting:
+        """A draft of the files as they are now."""
+        return Drafting(self._root, self._reconciler.find, self._policy.active, self.check_local)
+
     async def uncommitted(self, paths: Sequence[str]) -> frozenset[str]:
         """Which files, from the functions folder, hold what is in no commit, so that no edit overwrites it."""
         if self._editor is None or not paths:
@@ -213,7 +226,7 @@ class Writer:
     # ---- draft -------------------------------------------------------------------------------------------
 
     def _draft(self, edit: Edit) -> _Drafted:
-        drafting = Drafting(self._root, self._reconciler.find, self._policy.active, self.check_local)
+        drafting = self.drafting()
         default = edit.make(drafting)
         return _Drafted(drafting.draft(), default, self._basis.check(edit.expected))
 
@@ -308,7 +321,7 @@ class Writer:
         return Intent(changes, message, author)
 
     def _trailers(self, edit: Edit) -> list[str]:
-        return [origin_line(self.tree_path(path), origin) for path, origin in edit.origins.items()]
+        return [origin_line(self.tree_path(path), origin) for path, origin in edit.origins.items()] + [*edit.trailers]
 
     def _push(self, tried: Draft, edit: Edit) -> Proposal | None:
         editor = self._usable()

@@ -85,12 +85,12 @@ def same_since(worktree: WorkTree, functions: Path, commit: CommitId, source: st
     before = tree.files(scope, commit, source, settings)
     if source not in before:
         return False
-    changed = _changed(scope, commit, [scope.spec(path) for path in whereabouts(source)])
-    if any(_is_own(path, source) for path in changed):
+    altered = changed(scope, commit, [scope.spec(path) for path in whereabouts(source)])
+    if any(_is_own(path, source) for path in altered):
         return False
     if folder is not None and any(_is_own(path, source) for path in _untracked(scope, scope.spec(folder))):
         return False
-    if settings in before and settings not in changed:
+    if settings in before and settings not in altered:
         return True
     with Blobs(scope.root) as blobs:
         was = Labelling(blobs).key(before[settings].id if settings in before else None)
@@ -156,8 +156,8 @@ def _read(blobs: Blobs, ids: Iterable[str], version: Version) -> Iterator[bytes]
         yield data
 
 
-def _changed(scope: WorkTree, commit: CommitId, specs: list[str]) -> set[str]:
-    """The tracked files whose content on disk is not that of a commit."""
+def changed(scope: WorkTree, commit: CommitId, specs: list[str]) -> set[str]:
+    """The tracked files whose content on disk is not that of a commit, as git compares them. Raises RepositoryError."""
     _, output = command.run(scope.root, *_DIFF, commit, "--", *specs)
     fields = iter(output.split(b"\0"))
     found = set()

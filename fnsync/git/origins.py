@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from fnsync.git import command
+from fnsync.git import command, contents
 from fnsync.git.location import same
 from fnsync.git.log import GROUP, UTF8
 from fnsync.git.worktree import WorkTree
@@ -62,6 +62,31 @@ class Copied:
 
     source: Source
     made: CommitId
+
+
+class Origins:
+    """What is known of copied files, and of what became of them here. Blocking; raises RepositoryError."""
+
+    def __init__(self, scope: WorkTree, url: str) -> None:
+        """Of the files that came from the repository at `url`."""
+        self._scope = scope
+        #: Path from the functions folder -> where it came from.
+        self.files = {path: one for path, one in copied(scope).items() if same(one.source.url, url)}
+        #: Those that are something else on disk than they were when they came.
+        self.edited = frozenset(self._edited())
+
+    def base(self, path: str) -> bytes:
+        """What a file was when it came."""
+        _, data = command.run(
+            self._scope.root, "cat-file", "blob", f"{self.files[path].made}:{self._scope.outside(path)}"
+        )
+        return data
+
+    def _edited(self) -> Iterator[str]:
+        for commit in {one.made for one in self.files.values()}:
+            for path in contents.changed(self._scope, commit, [self._scope.pathspec]):
+                if path in self.files and self.files[path].made == commit:
+                    yield path
 
 
 def copied(scope: WorkTree) -> dict[str, Copied]:
