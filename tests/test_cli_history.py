@@ -117,14 +117,9 @@ def test_a_diff_is_of_what_is_on_disk_and_the_version_before_unless_said_otherwi
     assert (known["before"], known["after"]) == (third, first)
     assert '-        return "three"\n+        return "one"' in known["diff"]
     assert data(project, "diff", fn, "before", second)["before"] == first
-    assert data(project, "diff", fn, "before", first) | {"diff": ""} == {
-        "id": fn,
-        "before": None,
-        "after": first,
-        "changes": [],
-        "diff": "",
-        "line_endings_only": False,
-    }
+    known = data(project, "diff", fn, "before", first)
+    assert (known["before"], known["after"]) == (None, first)
+    assert [(one["what"], one["name"], one["change"]) for one in known["changes"]] == [("handlers", "pipe", "added")]
     assert f"nothing differs between {third[:8]} and what is on disk" in told(project, "diff", fn, third).stderr
 
     server.add(fn, PIPE.format("four"))
@@ -142,6 +137,24 @@ def test_a_diff_has_helpers_that_came_and_went(server: Server, fn: str) -> None:
     server.settle(fn)
 
     assert data(project, "diff", fn)["diff"] == "--- other.py\n+++ other.py\n@@ -0,0 +1 @@\n+B = 2"
+
+
+def test_a_diff_says_what_it_means(project: Project) -> None:
+    valves = "    class Valves(BaseModel):\n        tone: str = {!r}\n\n"
+    head = '"""\nrequirements: {}\n"""\n\nfrom pydantic import BaseModel\n\n\nclass Pipe:\n'
+    body = "    def pipe(self, body):\n        return 1\n"
+    project.write("meant.py", head.format("httpx") + valves.format("plain") + body)
+    project.write("meant.yaml", "limits: {timeout: 5s}\nvalves: {tone: geheim}\n")
+    project.commit("one")
+    project.write("meant.py", head.format("httpx>=1") + valves.format("loud") + body)
+    project.write("meant.yaml", "limits: {timeout: 9s}\npermissions: {network: false}\nvalves: {tone: lauter}\n")
+
+    done = told(project, "diff", "meant")
+    lines = done.stdout.splitlines()
+    said = lines[: lines.index("--- meant.py @ " + project.git("rev-parse", "HEAD")[:8])]
+    for words in ("requirements", "valves", "tone", "limits.timeout", "permissions.network"):
+        assert any(words in line for line in said), (words, said)
+    assert "geheim" not in done.stdout + done.stderr
 
 
 # ---- rollback --------------------------------------------------------------------------------------------

@@ -104,17 +104,6 @@ class Versions(BaseModel):
     more: bool = Field(description="Whether there are older ones")
 
 
-class Comparison(BaseModel):
-    """How two states of a function differ. A state is a commit, or `disk`."""
-
-    id: str
-    before: str | None = Field(description="null: nothing came before")
-    after: str
-    changes: list[str] = Field(description="What that means: name, settings, requirements, valves, handlers")
-    diff: str = Field(description="A unified diff, of the source first; settings are in `changes`")
-    line_endings_only: bool
-
-
 class Proposed(BaseModel):
     """An edit that waits for review on a branch."""
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from fnsync import editions
-from fnsync.api.answers import Comparison, Difference, Entry, Full, Snapshot, Versions
+from fnsync.api.answers import Difference, Entry, Full, Snapshot, Versions
 from fnsync.api.answers import Version as VersionAnswer
 from fnsync.api.exchange import Exchange
 from fnsync.api.forms import Form, read_query
 from fnsync.api.functions import EDIT_ERRORS, GROUP, PROPOSED, FunctionEndpoints, if_match
+from fnsync.api.plans import DifferenceAnswer
 from fnsync.api.routes import Route, api_route, ok
 from fnsync.editions import Edition
 from fnsync.edits import messages
 from fnsync.edits.archive import Archive
 from fnsync.edits.exports import full
-from fnsync.edits.versions import BEFORE, DISK, Held, State, compared, history
+from fnsync.edits.versions import BEFORE, DISK, Held, State, compared, history, meaning
 from fnsync.errors import Conflict, Invalid, NotFound, Unavailable, UnknownFunction
 from fnsync.git.versions import Version
 from fnsync.model import LiveFunction, Unit
@@ -52,6 +54,17 @@ class ListQuery(Form):
 class ComparisonQuery(Form):
     before: str = Field(BEFORE, max_length=100, description="A version's commit, `disk`, or `before`: the one before")
     after: str = Field(DISK, max_length=100, description="A version's commit, or `disk`: what is on disk now")
+
+
+class Comparison(BaseModel):
+    """How two states of a function differ. A state is a commit, or `disk`."""
+
+    id: str
+    before: str | None = Field(description="null: nothing came before")
+    after: str
+    changes: list[DifferenceAnswer] = Field(description="What that means for the function; values of valves never")
+    diff: str = Field(description="A unified diff, of the source first; settings are in `changes`")
+    line_endings_only: bool
 
 
 class VersionForm(Form):
@@ -253,7 +266,7 @@ def comparison(archive: Archive, unit: Unit, before: str, after: str) -> dict[st
         "id": unit.id,
         "before": None if old is None else old.name,
         "after": new.name,
-        "changes": [],
+        "changes": [asdict(one) for one in meaning(old, new)],
         "diff": found["content_diff"],
         "line_endings_only": found["line_endings_only"],
     }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DISK, BEFORE = "disk", "before"
 SHORT = 8
 
+_CHANGES = {"added": "green", "removed": "red", "changed": "yellow"}
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -125,13 +126,20 @@ def _when(at: int) -> str:
 def _show_difference(known: Mapping[str, Any]) -> None:
     out, aside = console(), console(stderr=True)
     for change in known["changes"]:
-        out.print(printable(f"· {change}"), style="bold")
+        out.print(printable(change_line(change)), style=_CHANGES.get(change["change"]))
     for line, style in diff_lines(known["diff"]):
         out.print(line, style=style)
     if known["line_endings_only"]:
         aside.print("only the ends of lines differ", style="dim")
     elif not known["diff"] and not known["changes"]:
         aside.print(f"nothing differs between {_state(known['before'])} and {_state(known['after'])}", style="dim")
+
+
+def change_line(change: Mapping[str, Any]) -> str:
+    """What differs, on one line."""
+    from fnsync.differences import Difference  # start time
+
+    return " ".join(f"{change['what'].replace('_', ' ')}  {Difference(**change)}".split("\n"))
 
 
 def diff_lines(text: str) -> Iterator[tuple[str, str | None]]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from fnsync.differences import Difference, differences, traits
 from fnsync.editions import Edition, edition
 from fnsync.edits.archive import Archive
 from fnsync.errors import NotFound
 from fnsync.git.contents import VersionFiles
 from fnsync.git.versions import Version
 from fnsync.model import CommitId, Revision, Unit
-from fnsync.places import MAIN
+from fnsync.places import MAIN, settings_of
+from fnsync.source.reading import Reader
 
 #: What stands for a version: what is on disk now, and what came before the other one.
 DISK, BEFORE = "disk", "before"
@@ -64,6 +67,18 @@ class State:
         """As callers are shown it."""
         return edition(self.source, self.files)
 
+    def reading(self) -> Unit:
+        """What reading its files tells; its shared modules are not among them."""
+        files = self.files.at(self.source)
+        if self.files.settings is not None:
+            files[settings_of(self.source)] = self.files.settings
+        with TemporaryDirectory(prefix="fnsync-") as folder:
+            for path, content in files.items():
+                file = Path(folder, path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            return Reader(Path(folder)).read(self.source).unit
+
 
 def history(
     archive: Archive, unit: Unit, limit: int, live: Revision | None = None, snapshot: Path | None = None
@@ -96,6 +111,13 @@ def compared(archive: Archive, unit: Unit, before: str, after: str) -> tuple[Sta
     if after == DISK:
         parent = _before_disk(archive, unit)
     return (None if parent is None else _state(archive, unit, parent)[0]), new
+
+
+def meaning(before: State | None, after: State) -> tuple[Difference, ...]:
+    """What it means for the function that its files differ; of which of them do, and where, a diff tells."""
+    new = after.reading()
+    found = traits(new) if before is None else differences(before.reading(), new)
+    return tuple(one for one in found if one.what not in ("source", "helpers"))
 
 
 def _state(archive: Archive, unit: Unit, name: str) -> tuple[State, CommitId | None]:
