@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Project, Server
+from fnsync.cli import exits
+from tests.commands import Told, run
+from tests.conftest import ADMIN_TOKEN, Project, Server
 from tests.githosts_auth import GuardedHost, guarded_host
 from tests.repositories import Repository
 from tests.test_functions_api import say
@@ -371,6 +373,79 @@ def test_a_shared_module_that_others_use_is_not_broken(world: World) -> None:
     answer = world.sync(origin, path="functions")
     assert (answer.status_code, "joint_user.py" in answer.json()["detail"]) == (400, True)
     assert world.say("joint_user") == "ours!"
+
+
+# ---- one source ------------------------------------------------------------------------------------------
+
+
+def load(world: World, url: str) -> httpx.Response:
+    with world.server.client() as client:
+        return client.post(f"{API}/load/url", json={"url": url})
+
+
+def test_a_source_is_fetched_from_a_git_address(world: World) -> None:
+    origin = world.origin("loaded", alone_py=PIPE.format("old"), _words_py="W = 1\n")
+    origin.repository.git("branch", "feature/old")
+    origin.commit({"alone_py": PIPE.format("new"), "pack__main_py": PIPE.format("pack"), "pack__helper_py": "H = 1\n"})
+
+    for place, name, word in (
+        ("@feature/old", "alone", "old"),
+        ("@feature/old#functions", "alone", "old"),
+        ("#functions/alone.py", "alone", "new"),
+        ("@main#functions/pack", "pack", "pack"),
+        ("#functions/pack/main.py", "pack", "pack"),
+        ("#subdirectory=functions/pack", "pack", "pack"),
+    ):
+        answer = load(world, f"git+{origin.url}{place}")
+        assert answer.json() == {"name": name, "content": PIPE.format(word)}, place
+
+    several = load(world, f"git+{origin.url}#functions")
+    assert several.status_code == 400
+    assert "2 functions: functions/alone.py, functions/pack/main.py" in several.json()["detail"]
+    refused = {
+        f"git+{origin.url}#README.md": 409,
+        f"git+{origin.url}#functions/_words.txt": 409,
+        f"git+{origin.url}@nowhere": 502,
+        f"git+file://{world.folder}/loaded": 400,
+        f"git+https://{PASSWORD}@host/a.git": 400,
+    }
+    assert {url: load(world, url).status_code for url in refused} == refused
+    assert not any(PASSWORD in load(world, url).text for url in refused)
+
+
+# ---- the command line ------------------------------------------------------------------------------------
+
+
+def command(cwd: Path, *arguments: str) -> Told:
+    return run(cwd, "import", *arguments, FNSYNC_TOKEN=ADMIN_TOKEN)
+
+
+def test_import_copies_from_a_git_address(world: World) -> None:
+    origin = world.origin("commanded", spoken_py=PIPE.format("1"), mine_py=PIPE.format("x"))
+    here = world.server.project.root
+
+    foreseen = command(here, f"git+{origin.url}#functions", "--dry-run")
+    assert (foreseen.returncode, "the id mine is taken" in foreseen.stdout) == (exits.FAILED, True)
+    refused = command(here, f"git+{origin.url}#functions")
+    assert (refused.returncode, "nothing was copied" in refused.stderr) == (exits.FAILED, True)
+    done = command(here, f"git+{origin.url}@main#functions", "--prefix", "cli_", "--message", "Take them")
+    assert done.returncode == exits.OK, done.stderr
+    assert [line.split()[:3] for line in done.stdout.splitlines()[1:]] == [
+        ["added", "cli_mine", "cli_mine.py"],
+        ["added", "cli_spoken", "cli_spoken.py"],
+    ]
+    assert done.stderr == f"2 added; {origin.url} at {origin.repository.head()[:8]}; commit {world.head[:8]}\n"
+    assert world.git("log", "-1", "--format=%s") == "Take them"
+    assert command(here, f"git+{origin.url}", "--replace").returncode == exits.FAILED
+    assert command(here, "some.json", "--prune").returncode == exits.FAILED
+
+
+def test_import_copies_without_a_server_too(world: World, project: Project) -> None:
+    origin = world.origin("served", quiet_py=PIPE.format("quiet"))
+    done = command(project.root, f"git+{origin.url}#functions", "--json")
+    assert done.returncode == exits.OK, done.stderr
+    told = json.loads(done.stdout)
+    assert (actions(told), told["commit"]) == ({"quiet": "added"}, project.git("rev-parse", "HEAD"))
 
 
 # ---- who may fetch what ----------------------------------------------------------------------------------

@@ -19,20 +19,24 @@ from fnsync.edits.drafts import Content
 from fnsync.edits.exports import full, listed, shown, summary
 from fnsync.edits.fetching import fetch
 from fnsync.edits.manager import Manager, Terms
+from fnsync.edits.picking import pick
 from fnsync.edits.transfer import Transfer
 from fnsync.edits.writer import Written
 from fnsync.errors import (
     CommitRefused,
     Conflict,
     ContentRefused,
+    FetchFailed,
     Invalid,
     InvalidValves,
+    NotFound,
     NotWritable,
     OutOfGit,
     ReadOnlySource,
     RepositoryBlocked,
     RepositoryBusy,
     RepositoryError,
+    SourceRefused,
     StaleEdit,
     TimeLimit,
     Unauthorized,
@@ -41,6 +45,7 @@ from fnsync.errors import (
     UnknownFunction,
     WriteDenied,
 )
+from fnsync.git import location
 from fnsync.git.proposals import Proposal
 from fnsync.model import FunctionId, FunctionRow, Unit, User
 from fnsync.plan import Standing
@@ -92,7 +97,7 @@ class UpdateForm(FunctionForm):
 
 
 class UrlForm(Form):
-    url: str
+    url: str = Field(description="Of a raw file, a page of a code host, or git+https://HOST/REPOSITORY@REF#PATH")
 
 
 class ExportQuery(Form):
@@ -167,7 +172,7 @@ class FunctionEndpoints:
                 "Fetch a source; nothing is stored",
                 ok(Loaded),
                 body=UrlForm,
-                errors=(TimeLimit,),
+                errors=(TimeLimit, FetchFailed, NotFound, SourceRefused, RepositoryError, NotWritable),
             ),
             route("GET", (own, id), self.get, "manager", "One function", ok(Full), errors=(UnknownFunction,)),
             route("PUT", own, self.update, "manager", "Change a function", row, body=UpdateForm, errors=edit),
@@ -286,7 +291,10 @@ class FunctionEndpoints:
 
     async def load_url(self, exchange: Exchange) -> None:
         form = await self.body(exchange, UrlForm)
-        fetched = await fetch(form.url, SOURCE_BYTES)
+        if location.is_one(form.url):
+            fetched = await pick(self._service.checkouts, location.parse(form.url))
+        else:
+            fetched = await fetch(form.url, SOURCE_BYTES)
         await exchange.json(200, {"name": fetched.name, "content": fetched.content})
 
     # ---- what they share ---------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from fnsync.edits.drafts import Content
 from fnsync.edits.entries import MOST, Entry, Progress
 from fnsync.edits.transfer import Transfer
 from fnsync.edits.vendoring import Order, Vendored, check_prefix
-from fnsync.errors import ConfigError, FetchFailed, Invalid, NotFound, SourceRefused
+from fnsync.errors import FetchFailed, Invalid, NotFound, SourceRefused
 from fnsync.git import location
 from fnsync.vault import Undecipherable
 
@@ -223,10 +223,7 @@ class FunctionSyncEndpoint:
         terms = self._functions.terms(exchange, form.commit_message)
 
         async def work(tell: Callable[[Progress], None]) -> dict[str, Any]:
-            try:
-                return told_of(await self._vendor.run(order, terms, dry_run=form.dry_run, tell=tell), form.dry_run)
-            except ConfigError as exc:
-                raise Invalid(exc.message, param="auth", hint=exc.hint) from exc
+            return told_of(await self._vendor.run(order, terms, dry_run=form.dry_run, tell=tell), form.dry_run)
 
         if progress:
             await follow(exchange, work)

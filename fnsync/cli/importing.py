@@ -14,13 +14,14 @@ from fnsync.cli import exits
 from fnsync.cli.nearby import server_or_none
 from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
 from fnsync.cli.output import console, print_json, printable
-from fnsync.errors import FnsyncError
+from fnsync.errors import FnsyncError, Invalid
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from fnsync.cli.client import Client
     from fnsync.cli.inputs import Gathered
+    from fnsync.cli.vendoring import Asked
     from fnsync.config import Config
 
 ROUTE = "/api/functions/import"
@@ -35,7 +36,8 @@ def import_(
         str,
         typer.Argument(
             metavar="FILE|URL|FOLDER",
-            help="An export, a .py source, the address of either, the folder of a Pipelines server, or - for stdin.",
+            help="An export, a .py source, the address of either, the folder of a Pipelines server, a git repository "
+            "(git+https://HOST/REPOSITORY@REF#PATH), or - for stdin.",
         ),
     ],
     replace: Annotated[
@@ -45,15 +47,38 @@ def import_(
     message: Annotated[
         str | None, typer.Option("--message", metavar="TEXT", help="Of the commit. [default: what was imported]")
     ] = None,
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="TEXT", help="Goes before the name of each function; from git.")
+    ] = "",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove functions that came from there and are there no more; from git.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also what was changed here and there becomes what is there; from git.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; from git.")] = False,
     config: ConfigFile = None,
     url: Url = None,
     token: TokenText = None,
     json: Json = False,
 ) -> None:
     """Take functions in, in one commit; fails if one of them was refused."""
+    settings = load_config(config)
+    if source.lower().startswith("git+"):
+        if replace or broken:
+            raise Invalid("--replace and --broken are for exports", hint="from git: --force, --prefix, --prune")
+        from fnsync.cli.vendoring import Asked  # start time: git
+        from fnsync.git.location import parse
+
+        asked_for = Asked(parse(source), prefix, prune, force, dry_run, message)
+        _copy(settings, asked_for, url=url, token=token, json=json)
+        return
+    if prefix or prune or force or dry_run:
+        raise Invalid(
+            "--prefix, --prune, --force and --dry-run are for git repositories", hint="fnsync import git+https://…"
+        )
     from fnsync.cli.inputs import gather  # start time: the parser of sources
 
-    settings = load_config(config)
     gathered = gather(source)
     asked = {"replace": replace, "broken": broken, "origin": gathered.origin, "commit_message": message}
     with server_or_none(settings, url, token) as client, _progress() as tell:
@@ -69,6 +94,20 @@ def import_(
     else:
         show(report)
     if any(outcome["outcome"] == "refused" for outcome in report["outcomes"]):
+        raise typer.Exit(exits.FAILED)
+
+
+def _copy(config: Config, asked: Asked, *, url: str | None, token: str | None, json: bool) -> None:
+    """Copy functions out of a git repository; a dry run that finds something in the way fails."""
+    from fnsync.cli import vendoring  # start time: git
+
+    with server_or_none(config, url, token) as client, _progress() as tell:
+        told = vendoring.through(client, asked, tell) if client is not None else vendoring.here(config, asked, tell)
+    if json:
+        print_json(told)
+    else:
+        vendoring.show(told)
+    if vendoring.is_wrong(told):
         raise typer.Exit(exits.FAILED)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fnsync.configgit import SourceAuth, SourceConfig, SourceVerify, SyncConfig
-from fnsync.errors import Invalid
+from fnsync.errors import ConfigError, Invalid
 from fnsync.git import command
 from fnsync.git.access import access
 from fnsync.git.location import REMOTE, Location, same, scheme, shown
@@ -68,7 +68,7 @@ class Checkouts:
         else what git itself is set up with. What that source has to prove, this has to prove too.
 
         Raises Invalid for a repository that may not be read so, FetchFailed, SourceRefused, VerificationFailed,
-        ConfigError, NotWritable, Draining.
+        NotWritable, Draining.
         """
         known = next((one for one in self._sources() if same(one.url, location.url)), None)
         url = _allowed(location.url, known)
@@ -86,6 +86,8 @@ class Checkouts:
                 work.stop()
                 await asyncio.wait([future])
                 raise
+            except ConfigError as exc:  # of what the caller named, or of a source: neither is a fault of ours
+                raise Invalid(exc.message, param="auth", hint=exc.hint) from exc
             yield found
         finally:
             self._under_way.discard(work)
