@@ -64,7 +64,7 @@ def _git_url(value: object) -> str:
         raise ValueError("must be a git URL or the path of a repository")
     if value.startswith(("http://", "https://")) and urlsplit(value).username:
         # It would stand on command lines, and may be a token.
-        raise ValueError("must not hold a user or password; give them in auth")
+        raise ValueError("must not hold a user or password; auth has a reference to an environment variable instead")
     return _without_password(value)
 
 

@@ -122,14 +122,14 @@ def quarantine_of(unit: Unit) -> Problem:
         QUARANTINED,
         f"the revision {(unit.revision or '')[:8]} is quarantined: it is not taken until it changes, or is released",
         unit.path,
-        hint=f"fnsync rollback --release {unit.id}",
+        hint=f"fnsync rollback {unit.source} --release {unit.id}",
     )
 
 
 def left_of(good: GoodRevision, source: str) -> Unit:
     """What stands for a function's files once its source does not have them any more."""
     message = f"the source {source} does not have it any more; it stays as it was (prune: false)"
-    hint = "have it removed with prune: true, or take it over into the functions folder with fnsync vendor"
+    hint = "have it removed with prune: true, or take it over into the functions folder with fnsync import git+URL"
     return _remaining(good, source, Problem(REMOVED_UPSTREAM, message, good.path, hint=hint))
 
 

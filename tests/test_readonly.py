@@ -183,7 +183,7 @@ async def test_an_edit_is_refused_with_where_to_make_it(api: Api, method: str, p
     assert answer.status_code == 409, answer.text
     refused = answer.json()
     assert f"of the source acme at {api.url}" in refused["detail"]
-    assert ".py there" in refused["hint"] and "fnsync vendor" in refused["hint"]
+    assert ".py there" in refused["hint"] and "fnsync import git+URL" in refused["hint"]
     assert {path.name for path in api.service.config.functions.iterdir()} == {"own.py"}
 
 

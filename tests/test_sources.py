@@ -431,6 +431,31 @@ def test_one_function_is_rolled_back_while_all_else_follows(followed: Following)
     assert followed.post("functions/release", {"id": "acme_shout"}).status_code == 404
 
 
+def test_the_command_line_goes_back_too(followed: Following) -> None:
+    first = followed.remote.head()
+    second = followed.remote.push({"shout.py": PIPE.format("bad idea")}, "Shout worse")
+    followed.sync()
+    history = followed.command("history", "acme_shout")
+    assert (history.returncode, "Shout worse" in history.stdout) == (0, True), history.stderr
+    difference = followed.command("diff", "acme_shout")
+    assert (difference.returncode, "+++ shout.py\n" in difference.stdout) == (0, True), difference.stderr
+
+    asked = followed.command("rollback", "acme_shout")
+    assert asked.returncode == 1 and "say it with --yes" in asked.stderr
+    done = followed.command("rollback", "acme_shout", "--yes")
+    assert (done.returncode, "--release acme_shout" in done.stdout) == (0, True), done.stderr
+    assert "one" in followed.call().text
+    assert followed.command("rollback", "acme", "--release", "acme_shout").returncode == 0
+    assert "bad idea" in followed.call().text
+
+    done = followed.command("rollback", "acme", "--yes")
+    assert (done.returncode, f"acme is at {first[:8]}" in done.stdout) == (0, True), done.stderr
+    assert "one" in followed.call().text
+    assert followed.command("rollback", "acme", "--unpin").returncode == 0
+    followed.says("bad idea")
+    assert followed.source()["commit"]["commit"] == second
+
+
 def test_sources_are_added_and_removed_through_the_configuration(followed: Following, tmp_path: Path) -> None:
     extra = Remote(tmp_path, {"hello.py": PIPE.format("hello")})
     added = followed.command("source", "add", extra.url, "--name", "extra", "--path", "functions")

@@ -469,7 +469,6 @@ def test_import_copies_without_a_server_too(world: World, project: Project) -> N
             {"url": "https://host/a", "auth": {"token": {"env": "A"}, "ssh_key": {"env": "B"}}},
             "one of token and ssh_key",
         ),
-        ({"url": "https://host/a", "mode": "mirror"}, "mode"),
         ({"url": "https://host/a", "mode": "other"}, "mode"),
         ({"url": "https://host/a", "functions": []}, "functions and keys of a git repository"),
     ],
@@ -521,6 +520,24 @@ def test_what_cannot_be_had_is_named_without_secrets(world: World) -> None:
     empty = world.origin("empty", notes_txt="x")
     assert world.sync(empty, path="functions").status_code == 404
     assert PASSWORD not in world.server.log()
+
+
+def test_a_repository_may_be_followed_instead(world: World) -> None:
+    origin = world.origin("mirrored", mirrored_py=PIPE.format("followed"))
+    for keys in ({"dry_run": True}, {"force": True}, {"url": "/etc"}):
+        refused = world.sync(**{"origin": origin, "mode": "mirror", **keys})
+        assert refused.status_code == 400, refused.text
+    answer = world.sync(origin, mode="mirror", path="functions", prefix="m_", name="followed")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["name"] == "followed"
+    try:
+        world.server.settle("m_mirrored")
+        assert (world.say("m_mirrored"), world.there("m_mirrored.py")) == ("followed", False)
+        taken = world.sync(origin, path="functions", prefix="m_")
+        assert "taken, by a function of the source followed" in taken.json()["detail"]
+    finally:
+        with world.server.client() as client:
+            assert client.delete("/api/sources/followed").status_code == 200
 
 
 def test_progress_is_told_line_by_line(world: World) -> None:

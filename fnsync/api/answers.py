@@ -96,7 +96,8 @@ class Versions(BaseModel):
     """The newest versions of a function, and which of them is in use."""
 
     id: str
-    path: str = Field(description="Of its source, from the functions folder")
+    path: str = Field(description="Of its source, from the functions folder; NAME:PATH in a source")
+    source: str = Field(description="`local`, or the name of the source that brings it")
     uncommitted: bool = Field(description="Whether what is on disk is not what the last commit says")
     disk: HeldVersion = Field(description="What is on disk")
     live: HeldVersion | None = Field(description="What answers calls; null: nothing does")

@@ -17,6 +17,7 @@ from fnsync.api.functions import EDIT_ERRORS, GROUP, PROPOSED, FunctionEndpoints
 from fnsync.api.operations import JSON, NDJSON
 from fnsync.api.plans import PlanAnswer
 from fnsync.api.routes import Answer, Route, api_route
+from fnsync.api.sources import SourceAnswer, add_source
 from fnsync.api.syncing import CommitAnswer
 from fnsync.configgit import SourceAuth
 from fnsync.edits.drafts import Content
@@ -130,6 +131,12 @@ class GitForm(Form):
         auth = None if self.auth is None else self.auth.auth
         return Order(place, check_prefix(self.prefix), bool(self.prune), self.force, auth)
 
+    @property
+    def source(self) -> dict[str, Any]:
+        """As an entry of `sources`."""
+        said = self.model_dump(exclude_none=True, include={"name", "url", "ref", "path", "prefix", "prune", "auth"})
+        return {key: value for key, value in said.items() if value != ""}
+
 
 class SyncBody(RootModel[SyncForm | GitForm]):
     """Which of the two it is, the keys tell."""
@@ -168,6 +175,7 @@ class FunctionSyncEndpoint:
     def __init__(self, service: Service, functions: FunctionEndpoints) -> None:
         self._functions = functions
         self._transfer = Transfer(service.manager)
+        self._service = service
         self._vendor = service.vendor
         self._limit = service.config.server.max_body
 
@@ -182,7 +190,7 @@ class FunctionSyncEndpoint:
                 "Make the functions exactly those of a list, or copy those of a git repository; all or nothing",
                 GROUP,
                 {
-                    200: Answer(list[WithValves] | VendoredAnswer, "Done", (JSON, NDJSON)),
+                    200: Answer(list[WithValves] | VendoredAnswer | SourceAnswer, "Done", (JSON, NDJSON)),
                     202: Answer(Proposed | VendoredProposed, PROPOSED.description),
                 },
                 body=SyncBody,
@@ -233,9 +241,16 @@ class FunctionSyncEndpoint:
         await exchange.json(202 if "proposal" in answer else 200, answer, headers)
 
     async def _mirror(self, exchange: Exchange, form: GitForm) -> None:
-        raise Invalid(
-            "mode: mirror is not available yet", param="mode", hint="add the repository to sources in fnsync.yaml"
-        )
+        """Follow the repository, as `POST /api/sources` does."""
+        if form.dry_run:
+            hint = "add it with suspend, then GET /api/plan?source=NAME"
+            raise Invalid("dry_run: what a source would do is told once there is one", param="dry_run", hint=hint)
+        if form.force:
+            raise Invalid("force: nothing is overwritten by following a repository", param="force")
+        place = form.order.location
+        if location.scheme(place.url) not in location.REMOTE:
+            raise Invalid(f"url: {location.shown(place.url)} is on the server's own disk", param="url")
+        await exchange.json(200, await add_source(self._service, exchange, form.source))
 
 
 def told_of(vendored: Vendored, dry_run: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -276,11 +277,7 @@ class SourceEndpoints:
     async def add(self, exchange: Exchange) -> None:
         """`POST /api/sources`."""
         form = await read_body(exchange, NewSource, self._max_body)
-        entry = {**form.model_dump(exclude_none=True), "name": form.name or name_of(form.url)}
-        entry = {"name": entry.pop("name"), **entry}
-        await self._service.source_editor.add(entry, exchange.caller)
-        await self._service.sources.reload()
-        await exchange.json(200, self._told(entry["name"]))
+        await exchange.json(200, await add_source(self._service, exchange, form.model_dump(exclude_none=True)))
 
     async def remove(self, exchange: Exchange) -> None:
         """`DELETE /api/sources/{name}`."""
@@ -341,7 +338,20 @@ class SourceEndpoints:
         return parse(form, body if body.strip() else b"{}")
 
     def _told(self, name: str) -> dict[str, Any]:
-        return source_status(self._service.sources.find(name), self._service.reconciler.standings.values())
+        return _told(self._service, name)
+
+
+async def add_source(service: Service, exchange: Exchange, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a source by its entry in the configuration, in the caller's name; returns how it stands."""
+    name = entry.get("name") or name_of(entry["url"])
+    named = {"name": name, **{key: value for key, value in entry.items() if key != "name"}}
+    await service.source_editor.add(named, exchange.caller)
+    await service.sources.reload()
+    return _told(service, name)
+
+
+def _told(service: Service, name: str) -> dict[str, Any]:
+    return source_status(service.sources.find(name), service.reconciler.standings.values())
 
 
 def name_of(url: str) -> str:

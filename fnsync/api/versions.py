@@ -249,6 +249,7 @@ def listed(
     return {
         "id": unit.id,
         "path": unit.path,
+        "source": unit.source,
         "uncommitted": found.uncommitted,
         "disk": _held(found.disk),
         "live": None if found.live is None else _held(found.live),

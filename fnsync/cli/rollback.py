@@ -15,11 +15,13 @@ from fnsync.cli.nearby import server_or_none
 from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
 from fnsync.cli.output import console, print_json, printable
 from fnsync.cli.past import Here, There
-from fnsync.errors import Conflict, Invalid, NotFound
+from fnsync.errors import Conflict, FnsyncError, Invalid, NotFound
 
 if TYPE_CHECKING:
     from fnsync.config import Config
 
+#: What the functions folder is called among sources.
+LOCAL = "local"
 #: How many versions are looked at for the one that is named.
 SEARCHED = 1000
 #: How many of those that are undone are told.
@@ -77,6 +79,8 @@ def _roll_function_back(
     with server_or_none(config, url, token) as client:
         here = Here(config) if client is None else There(client)
         known = here.versions(id, SEARCHED)
+        if client is not None and known["source"] != LOCAL:
+            return _hold_back(client, known, version, yes=yes)
         target, undone = chosen(known, version)
         if not yes:
             _ask(known, target, undone)
@@ -91,6 +95,20 @@ def _roll_function_back(
             proposal = answer.json() if answer.status_code == 202 else None
             done = {"commit": answer.headers.get("X-Fnsync-Commit"), "proposal": proposal}
     return {"id": id, "version": target["id"], **done, "detail": _told(id, target, done)}
+
+
+def _hold_back(client: Client, known: Mapping[str, Any], version: str | None, *, yes: bool) -> dict[str, Any]:
+    """Have a function of a source answer as it was."""
+    id, source = known["id"], known["source"]
+    if not yes:
+        to = version or "the last commit in which it was another"
+        confirm(f"{id} of the source {source} goes back to {to}, and its newest revision is not taken again; go on?")
+    body = {"id": id, "commit": version}
+    told = dict(client.post(place("sources", source, "functions", "rollback"), body).json())
+    if told["failed"]:
+        raise FnsyncError(f"{id} did not load: {told['failed'][0]['error']['message']}")
+    detail = f"{id} is what it was; fnsync rollback {source} --release {id} has its newest revision taken again"
+    return {**told, "detail": detail}
 
 
 def chosen(known: Mapping[str, Any], version: str | None) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
@@ -187,7 +205,7 @@ def _roll_source_back(
     if not yes and not unpin and release is None:
         confirm(f"the source {name} goes back to {commit or 'the commit before'} and stays there until --unpin; go on?")
     if release is not None:
-        told = client.post(place("sources", name, "release"), {"function": release}).json()
+        told = client.post(place("sources", name, "functions", "release"), {"id": release}).json()
         return {**told, "detail": f"{name} takes {release} again"}
     if unpin:
         told = client.post(place("sources", name, "unpin"), {}).json()

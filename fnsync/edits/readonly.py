@@ -26,7 +26,7 @@ class ReadOnly:
         at = f" at {url}" if url else ""
         raise ReadOnlySource(
             f"{unit.id} is of the source {unit.source}{at}, which is mirrored read-only",
-            hint=f"change {unit.path.partition(':')[2]} there, or take the functions over: fnsync vendor",
+            hint=f"change {unit.path.partition(':')[2]} there, or copy the functions: fnsync import git+URL",
         )
 
 
