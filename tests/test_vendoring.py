@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import httpx
 import pytest
 
@@ -95,7 +96,12 @@ class Origin:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("there")
     project = Project(tmp_path_factory.mktemp("here") / "project")
-    project.configure(f"sources: [{{name: known, url: '{folder}/known', suspend: true}}]\n")
+    asyncssh.generate_private_key("ssh-ed25519").write_public_key(project.root / "signer.pub")
+    project.configure(f"""
+        sources:
+          - {{name: known, url: '{folder}/known', suspend: true}}
+          - {{name: signed, url: '{folder}/signed', suspend: true, verify: {{ssh: [signer.pub]}}}}
+        """)
     project.write("mine.py", PIPE.format("mine"))
     project.commit("first")
     with guarded_host(folder) as host:
@@ -448,6 +454,18 @@ def test_import_copies_without_a_server_too(world: World, project: Project) -> N
     assert (actions(told), told["commit"]) == ({"quiet": "added"}, project.git("rev-parse", "HEAD"))
 
 
+def test_copies_may_wait_for_review(world: World, project: Project) -> None:
+    project.configure("repository: {write: branch}\n")
+    project.commit("first")
+    before = project.git("rev-parse", "HEAD")
+    origin = world.origin("reviewed", waiting_py=PIPE.format("later"))
+    done = command(project.root, f"git+{origin.url}#functions", "--json")
+    assert done.returncode == exits.OK, done.stderr
+    proposal = json.loads(done.stdout)["proposal"]
+    assert f"Origin-Url: {origin.url}" in project.git("log", "-1", "--format=%B", proposal["branch"])
+    assert (project.git("rev-parse", "HEAD"), (project.functions / "waiting.py").exists()) == (before, False)
+
+
 # ---- who may fetch what ----------------------------------------------------------------------------------
 
 
@@ -496,6 +514,13 @@ def test_a_repository_of_a_source_may_lie_here(world: World) -> None:
     origin = world.origin("known", known_py=PIPE.format("known"))
     told = world.vendor(f"{origin.repository.folder}", path="functions", dry_run=True)
     assert actions(told) == {"known": "added"}
+
+
+def test_what_a_source_has_to_prove_a_copy_has_to_prove_too(world: World) -> None:
+    origin = world.origin("signed", signed_py=PIPE.format("unsigned"))
+    answer = world.sync(f"{origin.repository.folder}", path="functions")
+    assert (answer.status_code, "sign" in answer.json()["detail"]) == (409, True)
+    assert not world.there("signed.py")
 
 
 def test_what_cannot_be_had_is_named_without_secrets(world: World) -> None:
