@@ -63,7 +63,19 @@ def test_every_answer_is_a_documented_one(described: Server, part: int) -> None:
     for operation in operations[part::PARTS]:
         if (operation.method.lower(), operation.path) == ("get", "/api/events"):
             continue  # such an answer does not end
+        mend(described)
         ask(operation, described.url)
+
+
+def mend(server: Server) -> None:
+    """Put the two functions back: what was sent before may have removed them, and made others of their names."""
+    for id, text in (("a", PIPE), ("b", TUNED)):
+        file = server.project.functions / f"{id}.py"
+        if not file.exists() or file.read_text() != text:
+            file.with_suffix(".yaml").unlink(missing_ok=True)
+            server.project.write(f"{id}.py", text)
+            server.settle(id)
+            server.project.commit(f"Mend {id}")
 
 
 def ask(operation: schemathesis.APIOperation, url: str) -> None:
