@@ -95,7 +95,7 @@ class Bench:
         """The product, with more variables if given, ready after a warm start: no worker runs yet."""
         self.say(f"starting with {project.count:,} functions")
         if not project.data.exists():
-            with product(project) as server:
+            with product(project, **variables) as server:
                 server.wait_ready()
         with product(project, **variables) as server:
             server.wait_ready()
