@@ -177,7 +177,7 @@ async def test_a_quarantined_revision_is_not_taken_until_it_changes_or_is_releas
     assert await p.ask("acme_a") == "one" and await p.ask("acme_b") == "two"
     row = p.row("acme_a")
     assert row.status is Status.STALE and row.error is not None and row.error.code == "quarantined"
-    assert "fnsync rollback --release acme_a" in str(row.error.hint)
+    assert "fnsync rollback acme --release acme_a" in str(row.error.hint)
     assert p.reconciler.quarantine == {"acme_a": row.revision} and row.live_revision != row.revision
     await acme.push({"a.yaml": "active: false\n"})
     assert not p.row("acme_a").is_active, "settings that concern no code hold"
