@@ -304,7 +304,8 @@ def failing(followed: Following, code: str) -> dict[str, Any]:
     assert answer.status_code in (409, 502, 503), answer.text
     found = followed.source()
     assert found["error"]["code"] == code, found["error"]
-    assert found["error"]["since"] and found["next_at"] and found["state"] == "failing"
+    assert found["error"]["since"] and found["tried_at"] < found["next_at"]
+    assert found["next_at"] and found["state"] == "failing"
     assert "one" in followed.call().text, "the last good commit serves"
     return found
 

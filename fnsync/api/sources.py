@@ -124,6 +124,7 @@ class SourceAnswer(BaseModel):
     history: list[SourceCommit] = Field(description="What served before and is kept, the newest first")
     fetched_at: float | None = Field(description="When the remote last answered")
     age_s: float | None
+    tried_at: float | None = Field(description="When the last sync began")
     next_at: float | None
     progress: str | None = Field(description="What is being done now")
     error: SourceProblem | None

@@ -197,7 +197,8 @@ def problem_lines(source: Mapping[str, Any]) -> Iterator[str]:
     error, held = source["error"], source["held"]
     if error:
         since = f" for {_ago(error['since'])}" if error.get("since") else ""
-        again = f"; next try in {_until(source['next_at'])}" if source.get("next_at") else ""
+        again = f"; last try {_ago(source['tried_at'])} ago" if source.get("tried_at") else ""
+        again += f"; next try in {_until(source['next_at'])}" if source.get("next_at") else ""
         yield f"fails{since}{again}: {error['message']}"
         if error.get("hint"):
             yield f"  {error['hint']}"

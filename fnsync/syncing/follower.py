@@ -108,6 +108,8 @@ class Follower:
         self.failing_since: float | None = None
         self.held: Held | None = None
         self.held_since: float | None = None
+        #: When the last sync began, and when the next one comes, epoch seconds.
+        self.tried_at: float | None = None
         self.next_at: float | None = None
         #: Failures on end.
         self.failures = 0
@@ -318,7 +320,7 @@ class Follower:
         return wait
 
     async def _try(self, forced: bool, *, explicit: bool) -> Synced | FnsyncError:
-        started = time.perf_counter()
+        started, self.tried_at = time.perf_counter(), time.time()
         try:
             synced = await self._sync(forced, explicit=explicit)
         except FnsyncError as exc:

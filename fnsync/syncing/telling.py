@@ -53,6 +53,7 @@ def source_status(follower: Follower, standings: Iterable[Standing]) -> dict[str
         "history": [_commit(one) for one in record.history],
         "fetched_at": fetched_at,
         "age_s": None if fetched_at is None else round(max(0.0, time.time() - fetched_at), 3),
+        "tried_at": follower.tried_at,
         "next_at": follower.next_at,
         "progress": follower.progress,
         "error": None
