@@ -56,7 +56,7 @@ class LiveChanges:
 
     def restored(self, recorded: Collection[FunctionId], *, first: bool) -> None:
         """What is live now is what was before the start; of `recorded` functions no more may be known."""
-        self._told = {**dict.fromkeys(recorded), **self._registry.world.functions}
+        self._told = {**dict.fromkeys(recorded), **self._registry.newest.functions}
         self._first = first
         if self._listener is not None:
             self._listener.restored()
@@ -85,7 +85,7 @@ class LiveChanges:
     def tell(self, id: FunctionId) -> None:
         """A change of the function is complete, if there was one."""
         known, before = id in self._told, self._told.get(id)
-        after, actor = self._registry.world.functions.get(id), self._actors.get(id)
+        after, actor = self._registry.newest.functions.get(id), self._actors.get(id)
         if after is before and (after is not None or not known):
             return
         if after is None:

@@ -183,7 +183,7 @@ class Loading:
         if touch is not None:  # git may have answered while the revision was loading
             live = replace(live, commit=touch.commit, updated_at=touch.updated_at)
         self._standings[live.id] = Standing(standing.unit, standing.rivals, live, standing.problem)
-        self._registry.publish(self._registry.world.changed({live.id: live}))
+        self._registry.publish(self._registry.newest.changed({live.id: live}))
         self._changes.tell(live.id)
         self._executor.retire(live.id, keep=live.revision)
         self.retries.forget(live.id)

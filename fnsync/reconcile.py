@@ -117,6 +117,7 @@ class Reconciler:
         )
         self._switching = Switching(
             turn=self._turn,
+            registry=registry,
             mounts=self._mounts,
             provenances=self._provenances,
             policy=policy,
@@ -255,15 +256,17 @@ class Reconciler:
         *,
         prune: bool = True,
         held: Collection[FunctionId] = (),
+        at_once: bool = False,
     ) -> ReloadReport:
         """Go over to another tree of a source; returns when what changed answers calls or has failed, and the index
         holds it. Goes on if the caller is cancelled.
 
         `tree` None: the source is gone. `paths`: what differs from the tree before; None: perhaps everything. Without
         `prune`, functions that left stay live, and are stale. `held` functions keep what serves; their new revision is
-        quarantined. Raises SourceError for a tree that is not there; then all stays as it is.
+        quarantined. `at_once`: no request sees functions of both trees, unless they load longer than HELD_S.
+        Raises SourceError for a tree that is not there; then all stays as it is.
         """
-        return await asyncio.shield(self._spawn(self._switching.switch(source, tree, paths, prune, held)))
+        return await asyncio.shield(self._spawn(self._switching.switch(source, tree, paths, prune, held, at_once)))
 
     async def set_quarantine(self, revisions: Mapping[FunctionId, Revision]) -> ReloadReport:
         """Have other revisions not taken; returns when what is released answers calls or has failed."""
@@ -314,7 +317,7 @@ class Reconciler:
                     continue
                 after = replace(function, settings=replace(function.settings, valves=valves[id]))
                 self._standings[id] = replace(standing, live=after)
-                self._registry.publish(self._registry.world.changed({id: after}))
+                self._registry.publish(self._registry.newest.changed({id: after}))
                 self._changes.same({id: after})
                 await self._loading.remember(after)
 
@@ -348,7 +351,7 @@ class Reconciler:
 
     def _lost(self) -> frozenset[FunctionId]:
         """Functions whose live snapshot is not there any more: somebody cleared the data folder."""
-        live = self._registry.world.functions.items()
+        live = self._registry.newest.functions.items()
         lost = frozenset(id for id, function in live if not self._snapshots.has(function.revision))
         if lost:
             log.error("snapshots_lost", functions=sorted(lost)[:20], hint="they are made again from the files")
@@ -389,7 +392,7 @@ class Reconciler:
                 live[id] = replace(standing.live, commit=touch.commit, updated_at=touch.updated_at)
                 self._standings[id] = replace(standing, live=live[id])
         if live:
-            self._registry.publish(self._registry.world.changed(live))
+            self._registry.publish(self._registry.newest.changed(live))
         self._writer.functions(ids)
         self._writer.heads = {**self._writer.heads, **self._provenances.heads_of(source)}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -31,12 +32,38 @@ class Registry:
     def __init__(self) -> None:
         self.world = World()
         self._former: list[weakref.ref[World]] = []
+        self._holds = 0
+        #: What is published when nobody holds it back any more.
+        self._held: World | None = None
+
+    @property
+    def newest(self) -> World:
+        """What was published last, be it held back; for who publishes next."""
+        return self._held or self.world
 
     def publish(self, world: World) -> None:
+        """Have new requests see a world."""
+        if self._holds:
+            self._held = world
+            return
         self._former = [former for former in self._former if former() is not None]
         self._former.append(weakref.ref(self.world))
         self.world = world
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Publish what changes in the block at once, when it ends."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            if self._held is not None and not self._holds:
+                world, self._held = self._held, None
+                self.publish(world)
+
     def worlds(self) -> list[World]:
-        """The current world, and the former ones that requests still hold: they may yet call what is in them."""
-        return [self.world, *(world for former in self._former if (world := former()) is not None)]
+        """The current world, one that is held back, and the former ones that requests still hold: they may yet call
+        what is in them."""
+        former = (world for former in self._former if (world := former()) is not None)
+        return [self.world, *([] if self._held is None else [self._held]), *former]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 
 from fnsync.errors import Conflict, LoadFailed, NotFound, UnknownFunction
@@ -11,10 +12,14 @@ from fnsync.loading import Loading
 from fnsync.model import FunctionId, Revision, Tree, Unit
 from fnsync.plan import Policy, denied_import, quarantine_of
 from fnsync.provenances import Provenances
+from fnsync.registry import Registry
 from fnsync.reports import Outcome, ReloadReport
 from fnsync.source.mounts import Mounts, read_from
 from fnsync.standings import Standings
 from fnsync.taking import Taking
+
+#: How long a switch that goes live at once is held back for functions that are slow to load, in seconds.
+HELD_S = 5.0
 
 
 class Switching:
@@ -24,6 +29,7 @@ class Switching:
         self,
         *,
         turn: asyncio.Lock,
+        registry: Registry,
         mounts: Mounts,
         provenances: Provenances,
         policy: Policy,
@@ -35,6 +41,7 @@ class Switching:
     ) -> None:
         """`mounted` is told of trees that are looked at from now on; `finish` waits for loads, and for the index."""
         self._turn = turn
+        self._registry = registry
         self._mounts = mounts
         self._provenances = provenances
         self._policy = policy
@@ -51,9 +58,25 @@ class Switching:
         paths: Collection[str] | None,
         prune: bool,
         held: Collection[FunctionId],
+        at_once: bool,
     ) -> ReloadReport:
         """As `Reconciler.switch`."""
         outcome = Outcome()
+        with self._registry.held() if at_once else nullcontext():
+            loads = await self._begun(source, tree, paths, prune, held, outcome)
+            if at_once and loads:
+                await asyncio.wait(loads, timeout=HELD_S)
+        return await self._finished(loads, outcome)
+
+    async def _begun(
+        self,
+        source: str,
+        tree: Tree | None,
+        paths: Collection[str] | None,
+        prune: bool,
+        held: Collection[FunctionId],
+        outcome: Outcome,
+    ) -> list[asyncio.Task[None]]:
         async with self._turn:
             before = self._mounts.trees.get(source)
             if tree is None:
@@ -66,8 +89,7 @@ class Switching:
                 ids = changes.ids | self._taking.leavers(before or tree, changes.ids, prune)
             outcome.changed = tuple(sorted(changes.read.keys() | changes.removed))
             self._taking.hold(held)
-            loads = self._taking.take(changes, ids, outcome)
-        return await self._finished(loads, outcome)
+            return self._taking.take(changes, ids, outcome)
 
     async def set_quarantine(self, revisions: Mapping[FunctionId, Revision]) -> ReloadReport:
         """As `Reconciler.set_quarantine`."""

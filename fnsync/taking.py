@@ -110,7 +110,7 @@ class Taking:
             if failed is not None and (failed.revision, failed.path) == (unit.revision, unit.path):
                 standing = replace(standing, problem=failed.error)
             self._standings[id] = standing
-        self._registry.publish(self._registry.world.changed(live))
+        self._registry.publish(self._registry.newest.changed(live))
 
     # ---- functions ----
 
@@ -179,7 +179,7 @@ class Taking:
         """Apply at once what of the settings concerns no code, be the source broken or not."""
         after = governed(live, unit, self._policy.limits, self._policy.active)
         if after != live:
-            self._registry.publish(self._registry.world.changed({live.id: after}))
+            self._registry.publish(self._registry.newest.changed({live.id: after}))
             self._executor.limit(after)
             what = difference(live, after)
             outcome.applied.append((live.id, what))
@@ -206,7 +206,7 @@ class Taking:
             self._executor.retire(id)
             self._executor.logs.forget(id)
         if gone:
-            self._registry.publish(self._registry.world.changed({}, frozenset(gone)))
+            self._registry.publish(self._registry.newest.changed({}, frozenset(gone)))
         for id in sorted(gone):
             self._changes.tell(id)
 
@@ -221,7 +221,7 @@ class Taking:
                 self.let_go(id)
             return left
         for id in ids:
-            live = self._registry.world.functions.get(id)
+            live = self._registry.newest.functions.get(id)
             if live is None or source_of(live.path) != source or self._mounts.claims(id):
                 continue
             unit = self._standings[id].unit
@@ -243,7 +243,7 @@ class Taking:
     def hold(self, ids: Iterable[FunctionId]) -> None:
         """Have the newest revision of functions not taken, unless it is what serves."""
         for id in ids:
-            live, claims = self._registry.world.functions.get(id), self._mounts.claims(id)
+            live, claims = self._registry.newest.functions.get(id), self._mounts.claims(id)
             unit = choose(claims, live.path if live is not None else None) if claims else None
             if unit is not None and unit.revision is not None and (live is None or live.revision != unit.revision):
                 self.quarantine[id] = unit.revision

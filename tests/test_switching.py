@@ -57,7 +57,12 @@ class Source(Upstream):
         return self.tree()
 
     async def push(
-        self, files: dict[str, str | None], *, prune: bool = True, held: tuple[str, ...] = ()
+        self,
+        files: dict[str, str | None],
+        *,
+        prune: bool = True,
+        held: tuple[str, ...] = (),
+        at_once: bool = False,
     ) -> ReloadReport:
         """Commit, and have the project go over to it."""
         reconciler = self.project.reconciler
@@ -65,10 +70,33 @@ class Source(Upstream):
         tree = self.change(files)
         paths = self.changed(before.commit, tree.commit) if before is not None else None
         ids = [FunctionId(id) for id in held]
-        report = await reconciler.switch(self.name, tree, paths, prune=prune, held=ids)
+        report = await reconciler.switch(self.name, tree, paths, prune=prune, held=ids, at_once=at_once)
         self.project.trees = list(reconciler.trees.values())
         self.project.quarantine = dict(reconciler.quarantine)
         return report
+
+
+async def test_a_switch_at_once_shows_functions_of_one_tree_only(p: Project) -> None:
+    acme = Source(p)
+    await acme.push({"a.py": says("one"), "b.py": says("one"), "left.py": says("one")})
+
+    def seen() -> frozenset[tuple[str, str]]:
+        functions = p.registry.world.functions.values()
+        return frozenset((function.id, function.revision) for function in functions)
+
+    first = seen()
+    slow = "import time\ntime.sleep(0.3)\n"
+    changed = {"a.py": says("two"), "b.py": slow + says("two"), "left.py": None, "new.py": says("two")}
+    switch = asyncio.create_task(acme.push(changed, at_once=True))
+    worlds = {first}
+    while not switch.done():
+        await asyncio.sleep(0.001)
+        worlds.add(seen())
+    report = await switch
+    assert {id for id, _, _ in report.loaded} == {"acme_a", "acme_b", "acme_new"}
+    assert worlds == {first, seen()}
+    assert {id for id, _ in seen()} == {"acme_a", "acme_b", "acme_new"}
+    assert await p.ask("acme_a") == "two" and await p.ask("acme_b") == "two"
 
 
 async def test_a_switch_answers_when_the_new_code_does(p: Project) -> None:

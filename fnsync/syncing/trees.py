@@ -159,7 +159,10 @@ class Trees:
         await self.remember(records.switched(self.record, to, self._keep))
         self._mounted = None
         self._on_step("recorded")
-        report = await reconciler.switch(self._config.name, tree, changed, prune=self._config.prune)
+        config = self._config
+        # All of its functions were tried, so none is waited for.
+        at_once = config.gate == "all"
+        report = await reconciler.switch(config.name, tree, changed, prune=config.prune, at_once=at_once)
         self._mounted, self._pruned = tree, self._config.prune
         self._on_step("switched")
         self._switches += 1
