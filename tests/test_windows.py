@@ -10,7 +10,7 @@ import pytest
 from fnsync.config import parse
 from fnsync.configgit import Windows
 from fnsync.errors import ConfigError
-from fnsync.syncing.windows import opens_at
+from fnsync.windows import opens_at
 
 
 def at(text: str) -> float:

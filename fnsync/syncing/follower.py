@@ -21,10 +21,12 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
+from fnsync import holds
 from fnsync.configgit import SourceConfig, SyncConfig
 from fnsync.durations import Durations
 from fnsync.errors import Conflict, Draining, FnsyncError, NotFound, RepositoryError
 from fnsync.git.githubapp import GithubTokens
+from fnsync.holds import Held, Hold
 from fnsync.model import CommitId, FunctionId, Revision, Tree
 from fnsync.places import IGNORE_FILE
 from fnsync.planning import Planner, Rules
@@ -34,8 +36,6 @@ from fnsync.pulls import JITTER, wait_s
 from fnsync.reconcile import Reconciler
 from fnsync.reports import ReloadReport
 from fnsync.sourcestate import SourceState
-from fnsync.syncing import holds
-from fnsync.syncing.holds import Held
 from fnsync.syncing.record import Record
 from fnsync.syncing.trees import Trees
 from fnsync.syncing.work import Passage
@@ -45,8 +45,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 #: Tells of an event: its name, and what is told of it.
 Publish = Callable[[str, Mapping[str, Any]], None]
-#: After how long a commit whose functions did not load is tried again, in seconds.
-GATE_AGAIN_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +104,7 @@ class Follower:
         self.durations: dict[str, Durations] = {}
         self.error: FnsyncError | None = None
         self.failing_since: float | None = None
-        self.held: Held | None = None
-        self.held_since: float | None = None
+        self.hold = Hold()
         #: When the last sync began, and when the next one comes, epoch seconds.
         self.tried_at: float | None = None
         self.next_at: float | None = None
@@ -121,7 +118,6 @@ class Follower:
         self._asked = asyncio.Event()
         self._next: asyncio.Future[Synced | FnsyncError] | None = None
         self._forced = False
-        self._gated_at = 0.0
         self._is_closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -193,9 +189,9 @@ class Follower:
             found = await self._trees.fetch()
             commit, before = found.fetched.commit, self._trees.commit
             tree, changed = await self._trees.made(commit)
-            held = holds.by_window(self.config, commit, time.time())
+            held = holds.by_window(self.config.name, self.config.windows, commit, time.time())
             if self.record.pin is not None:
-                held = holds.by_pin(self.config, commit, self.record.pin)
+                held = holds.by_pin(self.config.name, commit, self.record.pin)
             notes = (held.message,) if held is not None and commit != before else ()
             return Candidate(tree, changed, self.config.ref, before, notes, self._rules)
 
@@ -314,8 +310,8 @@ class Follower:
             self.next_at = None
             return None
         wait = wait_s(self.config.interval, self.failures) * random.uniform(1 - JITTER, 1 + JITTER)
-        if self.held is not None and self.held.until is not None:
-            wait = min(wait, max(0.0, self.held.until - time.time()))
+        if self.hold.held is not None and self.hold.held.until is not None:
+            wait = min(wait, max(0.0, self.hold.held.until - time.time()))
         self.next_at = time.time() + wait
         return wait
 
@@ -345,14 +341,14 @@ class Follower:
         self._on_step("fetched")
         commit, before = found.fetched.commit, self._trees.commit
         if self.record.pin is not None:
-            self._held_by(holds.by_pin(self.config, commit, self.record.pin))
-            return Synced(self.config.name, before, before, held=self.held)
+            self._held_by(holds.by_pin(self.config.name, commit, self.record.pin))
+            return Synced(self.config.name, before, before, held=self.hold.held)
         if self._trees.is_mounted(commit):
             self._held_by(None)
             return Synced(self.config.name, before, before)
-        held = None if forced else holds.by_window(self.config, commit, time.time())
-        if held is None and not explicit and self._is_held_for_good(commit):
-            held = self.held
+        held = None if forced else holds.by_window(self.config.name, self.config.windows, commit, time.time())
+        if held is None and not explicit and self.hold.stands(commit):
+            held = self.hold.held
         if held is None:
             tree, changed = await self._trees.made(commit)
             self._on_step("materialized")
@@ -366,32 +362,18 @@ class Follower:
 
     # ---- whether to go over to it ----
 
-    def _is_held_for_good(self, commit: CommitId) -> bool:
-        """Whether it was looked at already, and only people can make a difference."""
-        held = self.held
-        if held is None or held.commit != commit or held.reason not in ("guard", "gate"):
-            return False
-        # A package index that was not there may have been why functions did not load.
-        return held.reason == "guard" or time.monotonic() - self._gated_at < GATE_AGAIN_S
-
     async def _refused(self, tree: Tree, changed: frozenset[str] | None, forced: bool) -> Held | None:
         """What guard and gate say of a tree."""
         config, gated = self.config, self.config.gate == "all"
         guarded = not forced and config.prune and self.record.live is not None
         if not gated and not (guarded and may_remove(tree, changed)):
             return None
-        self._gated_at = time.monotonic()
         plan = await self._planner.plan(tree, changed, load=gated, rules=self._rules)
-        held = holds.by_guard(config, plan, self._guard) if guarded else None
-        return held or holds.by_gate(config, plan)
+        held = holds.by_guard(config.name, plan, self._guard) if guarded else None
+        return held or holds.by_gate(config.name, config.gate, plan)
 
     def _held_by(self, held: Held | None) -> None:
-        before, self.held = self.held, held
-        if held is None:
-            self.held_since = None
-            return
-        if before is None or (before.reason, before.commit) != (held.reason, held.commit):
-            self.held_since = time.time()
+        if self.hold.set(held) and held is not None:
             log.warning("sync_held", source=self.config.name, reason=held.reason, why=held.message, hint=held.hint)
             about = {"commit": held.commit, "reason": held.reason, "error": held.message, "hint": held.hint}
             self._tell("sync.held", about)

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from fnsync.git.remote import redacted
+from fnsync.holds import held_of
 from fnsync.plan import Standing
 from fnsync.syncing.follower import Follower, Synced
-from fnsync.syncing.holds import Held
 from fnsync.syncing.record import Switched
 
 
@@ -27,7 +27,7 @@ def state_of(follower: Follower) -> str:
         return "pinned"
     if follower.config.suspend:
         return "suspended"
-    if follower.held is not None:
+    if follower.hold.held is not None:
         return "held"
     return "new" if follower.record.live is None else "following"
 
@@ -60,7 +60,7 @@ def source_status(follower: Follower, standings: Iterable[Standing]) -> dict[str
         if error is None
         else {"code": error.code, "message": error.message, "hint": error.hint, "since": follower.failing_since},
         "failures": follower.failures,
-        "held": held_of(follower.held, follower.held_since),
+        "held": held_of(follower.hold.held, follower.hold.since),
         "functions": dict(Counter(str(standing.status) for standing in own)),
         "quarantine": dict(record.quarantine),
     }
@@ -81,20 +81,6 @@ def synced_of(synced: Synced) -> dict[str, Any]:
         "applied": [] if report is None else [id for id, _ in report.applied],
         "removed": [] if report is None else list(report.removed),
         "failed": [] if report is None else [{"id": id, "error": asdict(problem)} for id, problem in report.failed],
-    }
-
-
-def held_of(held: Held | None, since: float | None) -> dict[str, Any] | None:
-    """Why a commit waits."""
-    if held is None:
-        return None
-    return {
-        "reason": held.reason,
-        "message": held.message,
-        "hint": held.hint,
-        "commit": held.commit,
-        "until": held.until,
-        "since": since,
     }
 
 
