@@ -184,6 +184,12 @@ class PullRefused(Conflict):
     code = "pull_refused"
 
 
+class PullHeld(PullRefused):
+    """What is fetched waits; see fnsync.holds."""
+
+    code = "pull_held"
+
+
 class SourceRefused(Conflict):
     code = "source_refused"
 

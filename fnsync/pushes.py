@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from fnsync.errors import FnsyncError, PullRefused, PushFailed, RepositoryBlocked, RepositoryBusy
+from fnsync.errors import FnsyncError, PullHeld, PullRefused, PushFailed, RepositoryBlocked, RepositoryBusy
 from fnsync.git.pull import Pulled, Puller, Pushed
 
 log = structlog.get_logger()
@@ -86,6 +86,11 @@ class Pushes:
         (log.warning if is_new else log.debug)("push_failed", error=error.message, hint=error.hint)
         if is_new:
             self._tell("sync.failed", {"branch": self._puller.branch, "code": error.code, "error": error.message})
+
+    def wait(self, error: PullHeld) -> None:
+        """What is to be pushed has to wait until what the remote has is applied; that pull pushes it."""
+        self.error, self.due = error, None
+        self._failing_since = self._failing_since or time.time()
 
     def set_aside(self, pulled: Pulled) -> None:
         """Tell of edits that did not fit what a pull brought."""

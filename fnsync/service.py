@@ -45,6 +45,7 @@ from fnsync.previews.previews import Previews
 from fnsync.previews.refs import LocalRefs
 from fnsync.previews.trees import collect
 from fnsync.provenance import Provenance
+from fnsync.pullgate import PullGate
 from fnsync.pulls import Pulls
 from fnsync.reconcile import HEAD_S, Reconciler
 from fnsync.registry import Registry
@@ -247,18 +248,19 @@ class Service:
             self.sources.start(self.reconciler, planner)
             clear = partial(asyncio.to_thread, collect, config.data / "previews")
             self._periodic.append(asyncio.create_task(every(TIDY_S, clear, "clearing trees of plans", at_once=True)))
-        if self.editor is not None and self._serving:
-            puller = Puller(self.editor, repository.remote, repository.branch, replays=repository.push)
-            if config.webhooks:
-                await asyncio.to_thread(_look, puller)
-            self.pulls = Pulls(
-                puller,
-                self.editor.worktree,
-                repository.pull,
-                self.reconciler,
-                self.lifecycle,
-                pushes=repository.push,
-            )
+            if self.editor is not None:
+                puller = Puller(self.editor, repository.remote, repository.branch, replays=repository.push)
+                if config.webhooks:
+                    await asyncio.to_thread(_look, puller)
+                self.pulls = Pulls(
+                    puller,
+                    self.editor.worktree,
+                    repository.pull,
+                    PullGate(self.editor.worktree, repository, config.sync, planner, config.data / "previews"),
+                    self.reconciler,
+                    self.lifecycle,
+                    pushes=repository.push,
+                )
 
     def _committed(self) -> None:
         if self.pulls is not None:

@@ -104,7 +104,7 @@ class _Collector(Collector):
         if pulls is None:
             return
         outcomes = CounterMetricFamily("fnsync_pulls", "Pulls of the repository, by outcome.", labels=("outcome",))
-        for outcome in ("moved", "same", "failed"):
+        for outcome in ("moved", "same", "held", "failed"):
             outcomes.add_metric((outcome,), pulls.counts[outcome])
         yield outcomes
         pushes = pulls.pushes

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from fnsync.api.exchange import Exchange
+from fnsync.api.forms import Form, parse
 from fnsync.api.routes import Route, api_route, ok
+from fnsync.api.sources import SourceHeld
 from fnsync.errors import (
     FetchFailed,
+    Invalid,
     NotWritable,
     PullRefused,
     RepositoryBlocked,
     RepositoryBusy,
     RepositoryError,
+    SourceRefused,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +34,10 @@ class CommitAnswer(BaseModel):
     subject: str
 
 
+class Sync(Form):
+    force: bool = Field(False, description="Also past the guard, and outside of windows")
+
+
 class PulledAnswer(BaseModel):
     remote: str
     url: str | None = Field(description="The remote's address, without credentials")
@@ -42,6 +50,7 @@ class PulledAnswer(BaseModel):
     replayed: int = Field(description="How many edits that the remote lacked were made anew on top of what came")
     conflict: str | None = Field(description="The branch with edits that do not fit what came, if there are any")
     push_error: str | None = Field(description="Why what the remote lacks is not pushed, with `repository.push`")
+    held: SourceHeld | None = Field(description="Why what was fetched is not applied")
 
 
 class SyncEndpoints:
@@ -49,6 +58,7 @@ class SyncEndpoints:
 
     def __init__(self, service: Service) -> None:
         self._pulls = service.pulls
+        self._max_body = service.config.server.max_body
 
     def routes(self) -> list[Route]:
         """What it answers."""
@@ -61,7 +71,17 @@ class SyncEndpoints:
                 "Pull the branch that is followed, and push what is to be pushed, now",
                 GROUP,
                 ok(PulledAnswer, "What came; the functions concerned are being loaded"),
-                errors=(FetchFailed, NotWritable, PullRefused, RepositoryBlocked, RepositoryBusy, RepositoryError),
+                body=Sync,
+                errors=(
+                    FetchFailed,
+                    Invalid,
+                    NotWritable,
+                    PullRefused,
+                    RepositoryBlocked,
+                    RepositoryBusy,
+                    RepositoryError,
+                    SourceRefused,
+                ),
             )
         ]
 
@@ -71,4 +91,6 @@ class SyncEndpoints:
             raise RepositoryError(
                 "no git repository can be used, so nothing can be pulled", hint="see the server's log"
             )
-        await exchange.json(200, self._pulls.told(await self._pulls.sync()))
+        body = await exchange.body(self._max_body)
+        force = parse(Sync, body if body.strip() else b"{}").force
+        await exchange.json(200, self._pulls.told(await self._pulls.sync(force=force)))

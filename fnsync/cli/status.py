@@ -178,6 +178,9 @@ def _pull_lines(pull: Mapping[str, Any]) -> Iterator[str]:
     told = ["not fetched yet" if fetched is None else f"fetched {format_duration(round(pull.get('age_s') or 0))} ago"]
     told += [f"{pull[key]} {key}" for key in ("ahead", "behind") if pull.get(key)]
     yield printable(f"{there}: {', '.join(told)}")
+    if held := pull.get("held"):
+        yield printable(f"  held: {held.get('message')}")
+        yield printable(f"  {held.get('hint')}")
 
 
 def _push_lines(push: Mapping[str, Any]) -> Iterator[str]:

@@ -83,7 +83,7 @@ def _all(client: Client) -> list[str]:
 def _synced(client: Client, name: str, force: bool) -> dict[str, Any]:
     if name != REPOSITORY:
         return sync_source(client, name, force=force)
-    found: dict[str, Any] = client.post(ROUTE, None).json()
+    found: dict[str, Any] = client.post(ROUTE, {"force": force}).json()
     return found
 
 
@@ -94,6 +94,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     ahead = f", {found['ahead']} not pushed" if found["ahead"] else ""
     if found["ahead"] and found.get("push_error"):
         ahead += f": {found['push_error']}"
+    if held := found.get("held"):
+        yield f"{there}: {held['message']}"
+        yield f"  {held['hint']}"
+        return
     if not count:
         yield f"nothing new in {there}; here is {here}{ahead}"
         return

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fnsync.errors import Draining, PullRefused, PushRefused
+from fnsync.errors import Draining, PullRefused, PushRefused, RepositoryBusy
 from fnsync.git import command, conflicts, push
 from fnsync.git.edit import TreeEditor
 from fnsync.git.forward import forward
@@ -58,14 +58,40 @@ class Pushed:
     problems: tuple[str, ...] = ()
 
 
+class Overtaken(RepositoryBusy):
+    """HEAD is another than when the way on was looked for."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Way:
+class Fetched:
+    """What the remote has, and how HEAD stands to it."""
+
+    branch: str
+    target: CommitId
+    head: CommitId
+    apart: Distance
+
+    @property
+    def stays(self) -> Pulled:
+        """What a pull came to that does not go on to it."""
+        return Pulled(self.branch, self.head, self.head, self.apart)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
     """How to get on to what was fetched, from a HEAD."""
 
+    branch: str
+    target: CommitId
     head: CommitId
     apart: Distance
     #: None: there is nothing to make anew.
     replayed: Replayed | None = None
+
+    @property
+    def tip(self) -> CommitId:
+        """Where it leads."""
+        return self.target if self.replayed is None else self.replayed.tip
 
 
 class Puller:
@@ -96,19 +122,38 @@ class Puller:
         self.branch = self._asked or self._worktree.branch()
 
     def pull(self) -> Pulled:
-        """Raises FetchFailed, PullRefused, RepositoryBusy, RepositoryError, NotWritable; then nothing was moved."""
+        """Fetch, and go on to what came. Raises FetchFailed, PullRefused, RepositoryBusy, RepositoryError, NotWritable;
+        then nothing was moved."""
+        fetched = self.fetch()
+        return self.go(self.way(fetched)) if fetched.apart.behind else fetched.stays
+
+    def fetch(self) -> Fetched:
+        """Ask the remote; nothing is moved. Raises as `pull`."""
         branch = self._branch()
         target = fetch(self._worktree, self.remote, branch, self._on_start)
         self.fetched_at = time.time()
-        way = self._way(branch, target)
-        if not way.apart.behind:
-            return Pulled(branch, way.head, way.head, way.apart)
-        self._check_free()
+        head = self._head()
+        return Fetched(branch, target, head, distance(self._worktree, target))
+
+    def way(self, fetched: Fetched) -> Way:
+        """How to get on from what is checked out now; nothing is moved. Raises as `pull`."""
+        return self._way(fetched.branch, fetched.target)
+
+    def go(self, way: Way, *, anew: bool = True) -> Pulled:
+        """Go on. If HEAD has moved since: `anew`, from there, else Overtaken is raised. Raises as `pull`."""
+        if way.apart.behind:
+            self._check_free()
         with self._editor.locked():
             self._checked_out()
             if self._head() != way.head:  # an edit came meanwhile
-                way = self._way(branch, target)
-            return self._go(branch, target, way)
+                if not anew:
+                    raise Overtaken(
+                        f"edits come faster than {way.target[:12]} can be looked at",
+                        retry_after_s=1.0,
+                        hint="it is tried again by itself",
+                    )
+                way = self._way(way.branch, way.target)
+            return self._go(way)
 
     def push(self) -> Pushed:
         """Push what is to be: commits of the API, and what they build on; branches with conflicts.
@@ -208,12 +253,12 @@ class Puller:
 
     # ---- the way on ----
 
-    def _way(self, branch: str, target: CommitId) -> _Way:
+    def _way(self, branch: str, target: CommitId) -> Way:
         """Raises PullRefused where there is none."""
         head = self._head()
         apart = distance(self._worktree, target)
         if not (apart.behind and apart.ahead):
-            return _Way(head, apart)
+            return Way(branch, target, head, apart)
         commits = only_here(self._worktree, head, target)
         reason = self._reason_against(commits, branch, target)
         if reason is not None:
@@ -223,7 +268,7 @@ class Puller:
                 f"only there{reason}; nothing was pulled",
                 hint=f"git pull --rebase {self.remote} {branch} && git push {self.remote} {branch}",
             )
-        return _Way(head, apart, replay(self._worktree, commits, target))
+        return Way(branch, target, head, apart, replay(self._worktree, commits, target))
 
     def _reason_against(self, commits: Sequence[Local], branch: str, target: CommitId) -> str | None:
         """Why what is only here cannot be made anew."""
@@ -244,19 +289,19 @@ class Puller:
         code, found = command.run(self._worktree.root, *line, allowed=(0, 1))
         return CommitId(found.decode().strip()) if code == 0 else None
 
-    def _go(self, branch: str, target: CommitId, way: _Way) -> Pulled:
+    def _go(self, way: Way) -> Pulled:
         """Under the lock."""
         if not way.apart.behind:
-            return Pulled(branch, way.head, way.head, way.apart)
-        commits = between(self._worktree, way.head, target)
-        found = way.replayed or Replayed(target, 0)
+            return Pulled(way.branch, way.head, way.head, way.apart)
+        commits = between(self._worktree, way.head, way.target)
+        found = way.replayed or Replayed(way.target, 0)
         aside, refs = None, {}
         if found.aside is not None:
             aside = conflicts.name(found.aside, found.dropped[-1].at)
             refs = {f"refs/heads/{aside}": found.aside}
         paths = forward(self._worktree, way.head, found.tip, refs)
         return Pulled(
-            branch=branch,
+            branch=way.branch,
             before=way.head,
             after=found.tip,
             distance=Distance(found.count, 0),
