@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from fnsync.configgit import RepositoryConfig, SyncConfig
 from fnsync.git.forward import Entry, changes
 from fnsync.git.materialize import Selection, TreeLimits, materialize
 from fnsync.git.pull import Way
+from fnsync.git.tree import files
 from fnsync.git.worktree import WorkTree
 from fnsync.holds import Held
 from fnsync.model import LOCAL, CommitId, Tree
@@ -73,13 +73,16 @@ class PullGate:
     def _tree(self, commit: CommitId) -> tuple[Tree, frozenset[str]]:
         """A commit's files, and which of them are others on disk without being in a commit."""
         worktree = self._worktree
-        found = materialize(worktree.root, commit, self._previews / commit, Selection(worktree.prefix), self._limits)
-        with suppress(FileNotFoundError):  # there may be no functions in it
-            os.utime(found.folder)  # it is kept by when it was used last
+        folder = self._previews / commit
+        if files(worktree, commit):
+            folder = materialize(worktree.root, commit, folder, Selection(worktree.prefix), self._limits).folder
+        else:  # the folder itself is gone, and with it all functions
+            folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)  # it is kept by when it was used last
         # Only with the gate: uncommitted work is no part of the commit, and is not what it is judged by.
         dirty = worktree.dirty() if self.is_whole else ()
-        loose = frozenset(path for path in dirty if os.path.lexists(found.folder / path))
-        return Tree(LOCAL, "", found.folder, commit, worktree.root, worktree.prefix), loose
+        loose = frozenset(path for path in dirty if os.path.lexists(folder / path))
+        return Tree(LOCAL, "", folder, commit, worktree.root, worktree.prefix), loose
 
 
 def _may_remove(entry: Entry) -> bool:

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from fnsync.holds import GATE_AGAIN_S, Held, Hold
+from fnsync.model import CommitId
 from fnsync.pulls import LONGEST_S, wait_s
 from tests import commands
 from tests.conftest import Project, Server, wait_for
 
 PIPE = "class Pipe:\n    def pipe(self, body):\n        return {!r}\n"
+RAISES = PIPE.format("never") + 'raise RuntimeError("not today")\n'
 EVENTS = """
 class Event:
     def event(self, event, __event_name__):
@@ -27,11 +30,11 @@ class Event:
 class Followed:
     """The server's project, the bare repository that it follows, and a colleague's clone of that."""
 
-    def __init__(self, folder: Path, pull: str) -> None:
+    def __init__(self, folder: Path, pull: str, more: str = "") -> None:
         self.project = Project(folder / "project")
         self.project.write("shout.py", PIPE.format("one"))
         self.project.write("listen.py", EVENTS)
-        self.project.configure(f"repository: {{pull: {pull}}}\n")
+        self.project.configure(f"repository: {{pull: {pull}{more}}}\n")
         self.project.commit("first")
         self.bare = folder / "remote.git"
         subprocess.run(["git", "clone", "-q", "--bare", self.project.root, self.bare], check=True)
@@ -84,6 +87,9 @@ class Followed:
                 return found.is_success and found.json()["choices"][0]["message"]["content"] == text
 
             wait_for(f"{id}: {text}", answer)
+
+    def head(self) -> str:
+        return self.project.git("rev-parse", "HEAD")
 
     def command(self, *arguments: str) -> commands.Told:
         return commands.run(self.project.root, *arguments, FNSYNC_ADMIN_TOKEN=self.server.token)
@@ -222,8 +228,9 @@ def test_what_is_checked_out_is_asked_before(followed: Followed) -> None:
 def test_no_credential_is_told(followed: Followed) -> None:
     url = "http://ada:s3cr3t@127.0.0.1:9/x.git?access_token=t0k3n"
     followed.project.git("remote", "set-url", "origin", url)
-    pull = followed.failing("fetch_failed")
-    assert pull["url"] == "http://127.0.0.1:9/x.git"
+    followed.failing("fetch_failed")
+    # The first one may have looked up the address before.
+    pull = wait_for("the address", lambda: (p := followed.pull())["url"] == "http://127.0.0.1:9/x.git" and p)
     with followed.server.client() as client:
         answer = client.post("/api/sync")
         assert answer.status_code == 502 and "127.0.0.1:9" in answer.json()["detail"]
@@ -234,6 +241,95 @@ def test_no_credential_is_told(followed: Followed) -> None:
         everything += told.stdout + told.stderr
     everything += followed.server.log()
     assert "s3cr3t" not in everything and "t0k3n" not in everything and "ada:" not in everything
+
+
+def test_a_commit_that_removes_most_of_what_serves_waits_for_somebody(followed: Followed) -> None:
+    followed.push({"shout.py": PIPE.format("kept")})
+    followed.says("kept")
+    before = followed.head()
+    followed.there.git("rm", "-rq", "functions")
+    followed.there.git("commit", "-qm", "Clear")
+    followed.there.git("push", "-q", "origin", "main")
+    commit = followed.there.git("rev-parse", "HEAD")
+    held = wait_for("the hold", lambda: followed.pull()["held"])
+    assert (held["reason"], held["commit"], held["until"]) == ("guard", commit, None) and held["since"]
+    told = followed.command("sync", "repository")
+    assert told.returncode == 0 and "functions that the repository serves" in told.stdout
+    assert "if that is meant: fnsync sync repository --force" in told.stdout
+    assert "held: " in followed.command("status").stdout
+    followed.says("kept")
+    assert followed.head() == before and followed.pull()["behind"] == 1
+    with followed.server.client() as client:
+        logs = client.get("/api/functions/id/listen/logs").text
+        assert len([line for line in logs.splitlines() if "sync.held" in line and commit in line]) == 1
+        assert 'fnsync_pulls_total{outcome="held"}' in client.get("/metrics").text
+    told = followed.command("sync", "repository", "--force")
+    assert told.returncode == 0 and "1 commit came from" in told.stdout, told.stderr
+    assert followed.head() == commit and followed.pull()["held"] is None
+    wait_for("its end", lambda: followed.server.function("shout") is None)
+    followed.push({"shout.py": PIPE.format("back"), "listen.py": EVENTS})
+    followed.says("back")
+
+
+def test_nothing_is_applied_outside_of_windows_or_if_some_of_it_does_not_load(tmp_path: Path) -> None:
+    """With windows that never open, so that only `--force` has a commit looked at; and a gate that it does not pass."""
+    never = '{deny: [{cron: "* * * * *", duration: 2h}]}'
+    held = Followed(tmp_path, "1h", f", push: true, gate: all, windows: {never}")
+    try:
+        held.server.wait_ready()
+        held.there.git("pull", "-q", "origin", "main")
+        before = held.head()
+        wait_for("the first pull", lambda: held.pull()["fetched_at"])
+        commit = held.push({"shout.py": PIPE.format("two")})
+        told = held.command("sync", "repository")
+        assert told.returncode == 0 and "when the next window opens" in told.stdout, told.stderr
+        pull = held.pull()
+        assert (pull["held"]["reason"], pull["held"]["commit"], pull["behind"]) == ("window", commit, 1)
+        assert pull["held"]["until"] >= pull["next_at"] and held.head() == before
+
+        with held.server.client() as client:
+            assert client.post("/api/functions/id/listen/toggle").status_code == 200
+            push = wait_for("the edit waits", lambda: (p := held.server.status()["push"])["error"] and p)
+            assert (push["error"]["code"], push["pending"]) == ("pull_held", 1)
+            assert "when the next window opens" in push["error"]["message"]
+
+            # What is uncommitted here is no part of the commit.
+            held.project.write("mine.py", RAISES)
+            wait_for("mine", lambda: (f := held.server.function("mine")) is not None and f["status"] == "failed")
+            held.push({"bad.py": RAISES})
+            found = client.post("/api/sync", json={"force": True})
+            assert found.status_code == 200 and found.json()["count"] == 0
+            reason = found.json()["held"]
+            assert reason["reason"] == "gate" and "bad: " in reason["message"] and "not today" in reason["message"]
+            assert "mine" not in reason["message"]
+            assert client.post("/api/sync", json={"force": "maybe"}).status_code == 400
+        held.says("one")
+        assert held.server.function("bad") is None
+
+        good = held.push({"bad.py": PIPE.format("good")})
+        told = held.command("sync", "repository", "--force")
+        assert told.returncode == 0 and "3 commits came from" in told.stdout, told.stdout + told.stderr
+        held.says("two")
+        held.says("good", "bad")
+        status = held.server.status()
+        assert (status["pull"]["held"], status["push"]["error"], status["push"]["pending"]) == (None, None, 0)
+        assert held.head() != good and held.project.git("rev-parse", "HEAD~1") == good
+        assert held.there.git("ls-remote", "origin", "main").split()[0] == held.head(), "the edit was pushed"
+    finally:
+        held.server.stop()
+
+
+def test_a_hold_is_told_once_and_looked_at_again_after_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold, one, two = Hold(), CommitId("1" * 40), CommitId("2" * 40)
+    monkeypatch.setattr("time.monotonic", lambda: 1_000.0)
+    gate = Held("gate", "…", "…", one)
+    assert hold.set(gate) and not hold.set(gate) and not hold.set(Held("gate", "…", "…", one))
+    assert hold.stands(one) and not hold.stands(two)
+    monkeypatch.setattr("time.monotonic", lambda: 1_000.0 + GATE_AGAIN_S)
+    assert not hold.stands(one)
+    assert hold.set(Held("guard", "…", "…", one)) and hold.stands(one)
+    assert hold.set(Held("window", "…", "…", one)) and not hold.stands(one)
+    assert not hold.set(None) and hold.since is None
 
 
 def test_sync_and_hangup_pull_at_once(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     if held := found.get("held"):
         yield f"{there}: {held['message']}"
         yield f"  {held['hint']}"
+        if found["ahead"]:
+            yield f"  {found['ahead']} not pushed until then"
         return
     if not count:
         yield f"nothing new in {there}; here is {here}{ahead}"
