@@ -106,8 +106,10 @@ class Plans:
             return await self.of_pull(load=load)
         if self.sources is None:
             raise NotFound(f"there is no source {name[:80]!r}", hint="`fnsync status` lists the sources")
+        # Takes no place yet: a source that hangs would hold up the plans of all others.
+        candidate = await self.sources.candidate(name)
         async with self._places:
-            return await self._of(await self.sources.candidate(name), load)
+            return await self._of(candidate, load)
 
     def close(self) -> None:
         """End fetches that run, and have none begin any more."""

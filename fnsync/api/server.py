@@ -116,6 +116,7 @@ class _Server(uvicorn.Server):
         self._service.draining = True
         for server in self.servers:
             server.close()
+        self._service.sources.stop()
         await self._drain()
         for task in (cut := list(self.server_state.tasks)):
             task.cancel()

@@ -38,7 +38,7 @@ from fnsync.reports import ReloadReport
 from fnsync.sourcestate import SourceState
 from fnsync.syncing.record import Record
 from fnsync.syncing.trees import Trees
-from fnsync.syncing.work import Passage
+from fnsync.syncing.work import Found, Passage
 
 log = structlog.get_logger()
 
@@ -142,11 +142,15 @@ class Follower:
         self._planner = planner
         self._task = asyncio.create_task(self._run())
 
-    async def close(self) -> None:
-        """End; what runs is ended, a switch is awaited."""
+    def stop(self) -> None:
+        """Begin no sync any more, and end what runs with the remote; a switch goes on."""
         self._is_closing = True
         self._asked.set()
         self._trees.stop()
+
+    async def close(self) -> None:
+        """End; what runs is ended, a switch is awaited."""
+        self.stop()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._trees.close()
@@ -185,8 +189,8 @@ class Follower:
     async def candidate(self) -> Candidate:
         """Fetch, and make the tree that a sync would go over to; nothing is switched. Raises FnsyncError."""
         self._check_open()
+        found = await self._trees.fetch()
         async with self._turn:
-            found = await self._trees.fetch()
             commit, before = found.fetched.commit, self._trees.commit
             tree, changed = await self._trees.made(commit)
             held = holds.by_window(self.config.name, self.config.windows, commit, time.time())
@@ -198,8 +202,7 @@ class Follower:
     async def where(self, ref: str) -> Where:
         """The commit that a ref means at the remote, and where it can be read. Raises FnsyncError."""
         self._check_open()
-        async with self._turn:
-            return await self._trees.find(ref)
+        return await self._trees.find(ref)
 
     def state(self, functions: Mapping[str, int]) -> SourceState:
         """How it stands, for metrics; `functions`: how many of its functions have which status."""
@@ -295,13 +298,14 @@ class Follower:
             waiting, self._next = self._next, None
             forced, self._forced = self._forced, False
             if self._is_closing:
-                result: Synced | FnsyncError = Draining("the server is stopping")
+                result: Synced | FnsyncError = self._closed()
             else:
-                async with self._turn:
-                    result = await self._try(forced, explicit=waiting is not None)
+                result = await self._try(forced, explicit=waiting is not None)
             if waiting is not None:
                 waiting.set_result(result)
             if self._is_closing:
+                if self._next is not None:  # asked for while the last one ran
+                    self._next.set_result(self._closed())
                 return
 
     def _plan(self) -> float | None:
@@ -310,9 +314,11 @@ class Follower:
             self.next_at = None
             return None
         wait = wait_s(self.config.interval, self.failures) * random.uniform(1 - JITTER, 1 + JITTER)
-        if self.hold.held is not None and self.hold.held.until is not None:
-            wait = min(wait, max(0.0, self.hold.held.until - time.time()))
-        self.next_at = time.time() + wait
+        now = time.time()
+        # A window that has opened already was tried: what failed then is tried again as any failure is.
+        if self.hold.held is not None and self.hold.held.until is not None and self.hold.held.until > now:
+            wait = min(wait, self.hold.held.until - now)
+        self.next_at = now + wait
         return wait
 
     async def _try(self, forced: bool, *, explicit: bool) -> Synced | FnsyncError:
@@ -337,8 +343,13 @@ class Follower:
 
     async def _sync(self, forced: bool, *, explicit: bool) -> Synced:
         self._on_step("fetching")
-        found = await self._trees.fetch()
+        found = await self._trees.fetch()  # takes no turn: a remote that hangs holds up no rollback
         self._on_step("fetched")
+        async with self._turn:
+            return await self._go_over(found, forced, explicit=explicit)
+
+    async def _go_over(self, found: Found, forced: bool, *, explicit: bool) -> Synced:
+        """Have what was fetched serve, if nothing holds it."""
         commit, before = found.fetched.commit, self._trees.commit
         if self.record.pin is not None:
             self._held_by(holds.by_pin(self.config.name, commit, self.record.pin))
@@ -417,7 +428,10 @@ class Follower:
 
     def _check_open(self) -> None:
         if self._is_closing:
-            raise Draining("the server is stopping")
+            raise self._closed()
+
+    def _closed(self) -> FnsyncError:
+        return Draining(f"the server is stopping, or {self.config.name} was changed or removed")
 
     @property
     def progress(self) -> str | None:

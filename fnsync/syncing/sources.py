@@ -80,6 +80,11 @@ class Sources:
         if self._config.file is not None:
             self._watching = asyncio.create_task(self._watch_file())
 
+    def stop(self) -> None:
+        """Begin no sync any more, and end what runs with remotes, so that nobody waits for it."""
+        for follower in self._followers.values():
+            follower.stop()
+
     async def close(self) -> None:
         """End all."""
         if self._watching is not None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from fnsync.configgit import SourceConfig, SyncConfig
-from fnsync.errors import NotFound, RepositoryError
+from fnsync.errors import Draining, NotFound, RepositoryError
 from fnsync.git.githubapp import GithubTokens
 from fnsync.model import CommitId, Tree
 from fnsync.previews.refs import Where
@@ -56,6 +56,7 @@ class Trees:
         #: Whether functions that left were taken away by the last switch.
         self._pruned = True
         self._switches = 0
+        self._is_closed = False
 
     @property
     def commit(self) -> CommitId | None:
@@ -81,8 +82,13 @@ class Trees:
 
     async def close(self) -> None:
         """End what runs."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._workshop.stop()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        # What waits sees that it is stopped, and says so to whoever asked for it.
+        await asyncio.get_running_loop().run_in_executor(self._thread, _nothing)
+        self._thread.shutdown(wait=False)
 
     def stop(self) -> None:
         """End what runs with the remote."""
@@ -166,7 +172,8 @@ class Trees:
         self._mounted, self._pruned = tree, self._config.prune
         self._on_step("switched")
         self._switches += 1
-        if self._switches % TIDY_EVERY == 0:
+        if self._switches >= TIDY_EVERY and self.progress is None:
+            self._switches = 0
             await self._tidy()
         return report
 
@@ -205,8 +212,14 @@ class Trees:
 
     async def remember(self, record: Record) -> None:
         """Keep a record, on disk first. Raises OSError."""
-        await self._in_thread(partial(records.write, self._file, record))
+        await asyncio.to_thread(records.write, self._file, record)  # beside a fetch that hangs
         self.record = record
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._is_closed:
+            raise Draining(f"{self._config.name} is not followed any more")
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _nothing() -> None:
+    """What ends when all before it has."""
