@@ -133,6 +133,12 @@ class CuttingProxy:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
+    def let_go(self) -> None:
+        """Cut all connections, those that are held too."""
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def __exit__(self, *_: object) -> None:
         for connection in [self._listener, *self._open]:
             with suppress(OSError):
