@@ -342,3 +342,14 @@ def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     clean(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_folders_without_end_are_refused_in_time(repository: Repository) -> None:
+    made = object_of(repository, "tree", b"")
+    for _ in range(11):  # ten folders in each, without a single file below
+        entries = (b"40000 %c\0" % letter + bytes.fromhex(made) for letter in b"abcdefghij")
+        made = object_of(repository, "tree", b"".join(entries))
+    around = object_of(repository, "tree", b"40000 functions\0" + bytes.fromhex(made))
+    bomb = CommitId(repository.git("commit-tree", "-m", "m", around))
+    with pytest.raises(SourceRefused, match=r"cannot be listed within 0\.3 s"):
+        materialize(repository.folder, bomb, repository.folder / "x", ALL, TreeLimits(seconds=0.3))

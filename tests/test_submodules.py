@@ -210,3 +210,20 @@ def test_contents_of_lfs(pointing: Mirror, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "large" / ".git" / "lfs")
     with pytest.raises(FetchFailed, match=r"model\.bin cannot be fetched with git-lfs"):
         pointing.materialize(head, tmp_path / "v")
+
+
+def test_a_link_through_a_link_of_a_submodule_leads_nowhere_else(tmp_path: Path) -> None:
+    inner, around = Repository(tmp_path / "inner"), Repository(tmp_path / "around")
+    (inner.folder / "a/b").mkdir(parents=True)
+    (inner.folder / "a/b/up").symlink_to("../..")
+    inner.git("add", ".")
+    inner.git("commit", "-q", "-m", "m")
+    around.functions.mkdir(parents=True, exist_ok=True)
+    (around.functions / "out.py").symlink_to("lib/a/b/up/../../secret.py")  # in the folder, if nothing were a link
+    around.git("add", ".")
+    around.git("commit", "-q", "-m", "m")
+    commit = link(around, "functions/lib", "../inner", inner.head())
+    mirror = mirror_of(around, tmp_path)
+    mirror.fetch("main")
+    with pytest.raises(SourceRefused, match=r"out\.py .* leads out"):
+        mirror.materialize(commit, tmp_path / "made")

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -155,9 +156,12 @@ def begin(
         raise _not_started(folder, exc) from exc
 
 
-def fields(folder: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[bytes]:
-    """Run git and yield what stands between the NULs of its output, as it comes. Raises RepositoryError."""
-    with _Running(folder, arguments, subprocess.DEVNULL, variables) as git:
+def fields(
+    folder: Path, *arguments: str, variables: Mapping[str, str] | None = None, limit_s: float | None = None
+) -> Iterator[bytes]:
+    """Run git and yield what stands between the NULs of its output, as it comes. Raises RepositoryError, TookTooLong
+    after `limit_s`."""
+    with _Running(folder, arguments, subprocess.DEVNULL, variables, limit_s) as git:
         rest = b""
         while piece := git.output.read1(PIECE_BYTES):
             *whole, rest = (rest + piece).split(b"\0")
@@ -205,7 +209,12 @@ class _Running:
     """A git process; it ends with the block."""
 
     def __init__(
-        self, folder: Path, arguments: tuple[str, ...], stdin: int, variables: Mapping[str, str] | None
+        self,
+        folder: Path,
+        arguments: tuple[str, ...],
+        stdin: int,
+        variables: Mapping[str, str] | None,
+        limit_s: float | None = None,
     ) -> None:
         self._folder = folder
         self._arguments = arguments
@@ -222,6 +231,16 @@ class _Running:
         except OSError as exc:
             self._said.close()
             raise _not_started(folder, exc) from exc
+        self._limit_s = limit_s
+        self._is_over = False
+        self._timer = None if limit_s is None else threading.Timer(limit_s, self._expire)
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _expire(self) -> None:
+        self._is_over = True
+        self._process.kill()
 
     @property
     def input(self) -> IO[bytes]:
@@ -239,6 +258,8 @@ class _Running:
 
     def failure(self) -> FnsyncError:
         code = self._process.wait()
+        if self._is_over:
+            return TookTooLong(f"git {_verb(self._arguments)} took longer than {self._limit_s:g} s and was ended")
         self._said.seek(0)
         text = self._said.read(SAID_BYTES).decode(errors="replace").strip()
         return failure(self._folder, self._arguments, Done(code, b"", text))
@@ -247,6 +268,8 @@ class _Running:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._process.poll() is None:  # the caller wants no more
             self._process.kill()
         self._process.wait()

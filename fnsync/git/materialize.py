@@ -120,6 +120,8 @@ def _make(
             left = TreeLimits(limits.files - files, limits.bytes - bytes_)
             more_files, more_bytes = finish(Made(temporary, found, fresh, left))
             files, bytes_ = files + more_files, bytes_ + more_bytes
+            # Again: one may lead through a link of what was added.
+            _check_links(temporary, {path: os.readlink(temporary / path) for path in found.links}, commit)
         _settle(temporary, fresh)
         try:
             temporary.rename(target)

@@ -78,6 +78,8 @@ class TreeLimits:
 
     files: int = 20_000
     bytes: int = 512 * 1024**2
+    #: How long its listing may take: folders can be nested in one another so that there is no end to it.
+    seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Listing:
 def listing(repository: Path, commit: CommitId, selection: Selection, limits: TreeLimits) -> Listing:
     """What is selected at a commit. Raises SourceRefused, RepositoryError."""
     found = Listing({}, {}, {})
-    for mode, id, raw in _entries(repository, commit, selection, (limits.files + 1) * _LOOKED_AT):
+    for mode, id, raw in _entries(repository, commit, selection, (limits.files + 1) * _LOOKED_AT, limits.seconds):
         path = os.fsdecode(raw)
         if not (selection.has_submodule if mode == _SUBMODULE else selection.has)(path):
             continue
@@ -130,12 +132,13 @@ def printable(path: str) -> str:
     return path.encode(errors="surrogateescape").decode(errors="backslashreplace").encode("unicode_escape").decode()
 
 
-def _entries(repository: Path, commit: CommitId, selection: Selection, most: int) -> Iterator[tuple[str, str, bytes]]:
+def _entries(
+    repository: Path, commit: CommitId, selection: Selection, most: int, limit_s: float
+) -> Iterator[tuple[str, str, bytes]]:
     """Mode, id and path of each entry."""
+    line = ("ls-tree", "-r", "-z", "--full-tree", selection.tree(commit))
     try:
-        for number, entry in enumerate(
-            command.fields(repository, "ls-tree", "-r", "-z", "--full-tree", selection.tree(commit))
-        ):
+        for number, entry in enumerate(command.fields(repository, *line, limit_s=limit_s)):
             if number >= most:
                 raise SourceRefused(
                     f"{commit[:12]} has more than {most:,} entries{_where(selection)}, selected or not",
@@ -144,6 +147,11 @@ def _entries(repository: Path, commit: CommitId, selection: Selection, most: int
             about, _, path = entry.partition(b"\t")
             mode, _, id = about.decode().split()
             yield mode, id, path
+    except command.TookTooLong as exc:
+        raise SourceRefused(
+            f"the files of {commit[:12]} cannot be listed within {limit_s:g} s{_where(selection)}",
+            hint="name the folder of the functions as the source's path; see who made such folders",
+        ) from exc
     except RepositoryError as exc:
         raise _missing_path(repository, commit, selection) or exc from exc
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from fnsync.errors import RepositoryError
 from fnsync.git import command
 from fnsync.git.scope import Scope
 from fnsync.model import CommitId
 from fnsync.places import MAIN, is_source
+
+#: A commit may be anybody's, and its folders nested so that they list without end.
+MOST, LIMIT_S = 2_000_000, 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +29,15 @@ def files(scope: Scope, commit: CommitId, *paths: str) -> dict[str, Leaf]:
     Raises RepositoryError.
     """
     where = [scope.outside(path) for path in paths] or [scope.prefix]
-    _, output = command.run(scope.root, "ls-tree", "-r", "-z", commit, "--", *where, variables=scope.variables)
+    line = ("ls-tree", "-r", "-z", commit, "--", *where)
     found = {}
-    for entry in output.split(b"\0"):
-        if entry:
-            about, _, name = entry.partition(b"\t")
-            mode, kind, id = about.decode().split()
-            if kind == "blob":
-                found[scope.inside(os.fsdecode(name))] = Leaf(id, mode == "120000")
+    for number, entry in enumerate(command.fields(scope.root, *line, variables=scope.variables, limit_s=LIMIT_S)):
+        if number >= MOST:
+            raise RepositoryError(f"{commit[:12]} has more than {MOST:,} files in the functions folder")
+        about, _, name = entry.partition(b"\t")
+        mode, kind, id = about.decode().split()
+        if kind == "blob":
+            found[scope.inside(os.fsdecode(name))] = Leaf(id, mode == "120000")
     return found
 
 
