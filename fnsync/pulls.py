@@ -307,11 +307,13 @@ class Pulls:
         """Push, and pull before where the remote has moved on; returns how many commits it got."""
         self.pushes.begin()
         try:
+            problem = None
             for round in range(ROUNDS):
                 pushed = await self._in_thread(self._puller.push)
                 if not pushed.is_behind:
                     self.pushes.came(pushed)
                     return pushed.count
+                problem = pushed.problem
                 self.pushes.counts["behind"] += 1
                 await asyncio.sleep(pause_s(round))
                 await self._take()
@@ -319,7 +321,7 @@ class Pulls:
                     self.pushes.wait(_waits_for(self._hold.held))
                     self._plan()
                     return 0
-            raise too_slow(self._puller.remote)
+            raise too_slow(self._puller.remote, problem)
         except FnsyncError as exc:
             if not self._is_closing:
                 self.pushes.failed(exc)

@@ -135,9 +135,9 @@ def pause_s(round: int) -> float:
     return random.uniform(0, min(MOST_PAUSE_S, 0.05 * 2.0**round))
 
 
-def too_slow(remote: str) -> PushFailed:
-    """What is told when others were faster in all rounds."""
+def too_slow(remote: str, problem: str | None) -> PushFailed:
+    """What is told when others were faster in all rounds; `problem`: what the remote said at last."""
     return PushFailed(
-        f"{remote} has moved on {ROUNDS} times while its commits were taken in; nothing was pushed",
+        f"{remote} seems to have moved on {ROUNDS} times while its commits came; nothing was pushed: {problem}",
         hint="it is tried again after a while",
     )

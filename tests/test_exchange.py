@@ -17,10 +17,12 @@ from fnsync.git import conflicts
 from fnsync.git.edit import TreeEditor
 from fnsync.git.journal import Journal
 from fnsync.git.pull import Pulled, Puller
-from fnsync.git.push import moved_on
+from fnsync.git.push import moved_on, pending
 from fnsync.git.remote import NoSuchRef
 from fnsync.git.trailers import user_line
 from fnsync.git.worktree import WorkTree
+from fnsync.model import CommitId
+from fnsync.pushes import too_slow
 from tests.conftest import wait_for
 from tests.repositories import Repository
 
@@ -221,6 +223,19 @@ def test_another_branch_is_not_pushed(sharing: Sharing) -> None:
         sharing.puller.push()
 
 
+def test_a_branch_that_somebody_goes_over_to_meanwhile_stays_where_it_is(sharing: Sharing) -> None:
+    sharing.push({"b.py": "b = 2\n"})
+    serves = sharing.bare.with_name("serves.sh")
+    hook(serves, f"git -C '{sharing.here.folder}' switch -q -c feature && exec git-upload-pack \"$@\"")
+    sharing.here.git("config", "remote.origin.uploadpack", str(serves))
+    main = sharing.here.head()
+    with pytest.raises(PullRefused, match="from main to another branch"):
+        sharing.puller.pull()
+    assert sharing.here.head() == main and sharing.texts()["b.py"] == "b = 1\n"
+    sharing.edit({"a.py": "a = 2\n"})
+    assert pending(sharing.tree, "origin", "main", CommitId(main)) == 0, "what is on another branch does not count"
+
+
 REFUSALS = {
     "hooks/pre-receive": ("remote", "echo only on Mondays >&2; exit 1", PushRefused, "hook declined.*only on Mondays"),
     "hooks/update": ("remote", "echo protected >&2; exit 1", PushRefused, "hook declined.*protected"),
@@ -284,6 +299,14 @@ def test_a_push_that_hangs_can_be_ended(sharing: Sharing, tmp_path: Path) -> Non
 )
 def test_what_a_rejection_is_about(problem: str, moved: bool) -> None:
     assert moved_on(problem) is moved
+
+
+def test_a_remote_that_cannot_lock_its_branch_is_quoted(sharing: Sharing) -> None:
+    """For a moment that is another push; when it stays so, its words tell more than ours."""
+    sharing.edit({"a.py": "a = 2\n"})
+    (sharing.bare / "refs/heads/main.lock").touch()
+    pushed = sharing.puller.push()
+    assert pushed.is_behind and "failed to update ref" in str(too_slow("origin", pushed.problem))
 
 
 def test_a_signed_repository_stays_signed(sharing: Sharing, tmp_path: Path) -> None:

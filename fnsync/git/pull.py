@@ -51,11 +51,15 @@ class Pushed:
 
     #: How many commits the remote got.
     count: int = 0
-    #: The remote has moved on: pull first.
-    is_behind: bool = False
+    #: What the remote said if it did not take the branch because it has moved on: pull first.
+    problem: str | None = None
     #: Branches with conflicts that the remote got, and what it said against others.
     branches: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+
+    @property
+    def is_behind(self) -> bool:
+        return self.problem is not None
 
 
 class Overtaken(RepositoryBusy):
@@ -144,7 +148,7 @@ class Puller:
         if way.apart.behind:
             self._check_free()
         with self._editor.locked():
-            self._checked_out()
+            self._check_still_on(way.branch)
             if self._head() != way.head:  # an edit came meanwhile
                 if not anew:
                     raise Overtaken(
@@ -162,7 +166,8 @@ class Puller:
         """
         branch = self._branch()
         head = self._head()
-        count = push.pending(self._worktree, self.remote, branch)
+        self._check_still_on(branch)  # so it is the head of that branch
+        count = push.pending(self._worktree, self.remote, branch, head)
         aside = conflicts.unpushed(self._worktree, self.remote)
         branches = {name: commit for name, commit in aside.items() if name not in self._unwanted}
         if count:
@@ -180,17 +185,17 @@ class Puller:
         self._unwanted |= refused.keys()
         return Pushed(
             0 if problem is not None else count,
-            problem is not None,
+            problem,
             tuple(answers.keys() - refused.keys()),
             tuple(f"{name}: {said}" for name, said in refused.items()),
         )
 
     def pending(self) -> int:
         """How many commits are to be pushed. Raises RepositoryError."""
-        branch = self._worktree.branch()
-        if branch is None or self._asked not in (None, branch) or self._worktree.head() is None:
+        branch, head = self._worktree.branch(), self._worktree.head()
+        if branch is None or self._asked not in (None, branch) or head is None:
             return 0
-        return push.pending(self._worktree, self.remote, branch)
+        return push.pending(self._worktree, self.remote, branch, head)
 
     def conflicts(self) -> tuple[conflicts.ConflictBranch, ...]:
         """Edits that did not fit, and wait for somebody. Raises RepositoryError."""
@@ -233,6 +238,14 @@ class Puller:
             f"{here} is checked out in {self._worktree.root}{wanted}; nothing was pulled",
             hint=f"git switch {self._asked or 'BRANCH'}; or set repository.branch",
         )
+
+    def _check_still_on(self, branch: str) -> None:
+        """Raises PullRefused when somebody has gone over to another branch meanwhile."""
+        if self._checked_out() != branch:
+            raise PullRefused(
+                f"{self._worktree.root} went over from {branch} to another branch meanwhile; nothing was pulled",
+                hint="the next try takes the branch that is checked out then",
+            )
 
     def _head(self) -> CommitId:
         head = self._worktree.head()

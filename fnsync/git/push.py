@@ -54,12 +54,12 @@ def push(
     return found
 
 
-def pending(worktree: WorkTree, remote: str, branch: str) -> int:
-    """How many commits the branch of the remote lacks, as far as is known; 0 as long as none is of the API: a person's
-    own are theirs to push, unless one of the API builds on them. Raises RepositoryError."""
+def pending(worktree: WorkTree, remote: str, branch: str, head: CommitId) -> int:
+    """How many commits up to `head` the branch of the remote lacks, as far as is known; 0 as long as none is of the
+    API: a person's own are theirs to push, unless one of the API builds on them. Raises RepositoryError."""
     ref = tracking(remote, branch)
     code, _ = command.run(worktree.root, "rev-parse", "--verify", "--quiet", ref, allowed=(0, 1))
-    new = "HEAD" if code else f"{ref}..HEAD"
+    new = head if code else f"{ref}..{head}"
     _, found = command.run(worktree.root, "log", "-1", "-E", f"--grep={_OURS}", "--format=%H", new, "--")
     if not found.strip():
         return 0
