@@ -406,6 +406,7 @@ class Service:
     def status(self) -> dict[str, Any]:
         """What `/api/status` answers; blocking (it asks git)."""
         reconciler, executor = self.reconciler, self.executor
+        counts = counted_by_source(tuple(reconciler.standings.values()))
         return {
             "version": self.version,
             "ready": reconciler.ready.is_set() and not self.draining,
@@ -415,7 +416,7 @@ class Service:
             "repository": repository_status(self.worktree, self.config.repository.write),
             "pull": self.pulls.status() if self.pulls is not None else None,
             "sources": [
-                source_status(follower, reconciler.standings.values()) for follower in self.sources.followers.values()
+                source_status(follower, counts.get(name, {})) for name, follower in self.sources.followers.items()
             ],
             "sources_problem": self.sources.problem,
             "push": self.pulls.pushes.status() if self.pulls is not None else None,

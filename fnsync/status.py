@@ -10,7 +10,7 @@ from typing import Any
 from fnsync.chat.unfiltered import Unfiltered
 from fnsync.errors import FnsyncError
 from fnsync.git.worktree import WorkTree
-from fnsync.model import FunctionId, Problem
+from fnsync.model import FunctionId, Problem, Status
 from fnsync.notices import Failing
 from fnsync.places import source_of
 from fnsync.plan import QUARANTINED, REMOVED_UPSTREAM, Standing, conflict_of
@@ -117,10 +117,12 @@ def failing_of(standings: Iterable[Standing], source: str) -> list[Failing]:
 
 
 def counted_by_source(standings: Iterable[Standing]) -> dict[str, Counter[str]]:
-    """How many functions of each source have which status."""
+    """How many functions of each source have which status; files that claim an id in vain are in conflict."""
     found: dict[str, Counter[str]] = {}
     for standing in standings:
         found.setdefault(standing.unit.source, Counter())[standing.status.value] += 1
+        for path in standing.rivals:
+            found.setdefault(source_of(path), Counter())[Status.CONFLICT.value] += 1
     return found
 
 

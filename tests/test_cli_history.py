@@ -92,7 +92,9 @@ def test_what_is_not_there_is_named(server: Server, fn: str) -> None:
     assert [row[4] for row in rows(told(server.project, "history", fn))] == ["what is on disk, in no commit"]
     done = told(server.project, "rollback", fn, "--yes")
     assert (done.returncode, "no version of" in done.stderr) == (exits.NOT_FOUND, True)
-    assert told(server.project, "diff", fn, "abcdef12").returncode == exits.NOT_FOUND
+    for text in ("abcdef12", "no-hash"):
+        unknown = told(server.project, "diff", fn, text)
+        assert unknown.returncode == exits.NOT_FOUND and "history of the function lists" in unknown.stderr
 
 
 # ---- diff ------------------------------------------------------------------------------------------------

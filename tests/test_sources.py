@@ -229,7 +229,7 @@ def test_with_a_gate_for_all_one_bad_function_holds_the_commit(followed: Followi
     assert "one" in followed.call().text
     found = followed.source()
     assert (found["state"], found["commit"]["commit"], found["held"]["commit"]) == ("held", before, commit)
-    assert "sync.held" in followed.server.log()
+    wait_for("the event", lambda: "sync.held" in followed.server.log())
     followed.remote.push({"other.py": PIPE.format("mended")})
     assert followed.sync()["held"] is None
     assert "two" in followed.call().text and "mended" in followed.call("acme_other").text
@@ -461,6 +461,7 @@ def test_sources_are_added_and_removed_through_the_configuration(followed: Follo
     extra = Remote(tmp_path, {"hello.py": PIPE.format("hello")})
     added = followed.command("source", "add", extra.url, "--name", "extra", "--path", "functions")
     assert added.returncode == 0, added.stderr
+    assert f"serves  {extra.head()[:8]}" in added.stdout and "functions: 1 ready" in added.stdout
     assert "hello" in followed.call("hello").text
     text = (followed.project.root / "fnsync.yaml").read_text()
     assert [one["name"] for one in yaml.safe_load(text)["sources"]] == ["acme", "extra"]
@@ -469,6 +470,9 @@ def test_sources_are_added_and_removed_through_the_configuration(followed: Follo
     assert again.returncode != 0 and "extra" in again.stderr
     bad = followed.command("source", "add", "https://ada:secret@example.org/x.git")
     assert bad.returncode != 0 and "password" in bad.stderr and "secret" not in bad.stderr
+    away = followed.command("source", "add", f"{extra.url}.away", "--name", "away")
+    assert away.returncode != 0 and "fnsync source remove away takes it out" in away.stderr
+    assert followed.command("source", "remove", "away").returncode == 0
 
     assert followed.command("source", "suspend", "extra").returncode == 0
     extra.push({"hello.py": PIPE.format("unseen")})
@@ -503,6 +507,7 @@ def test_a_local_function_goes_above_one_of_a_source(followed: Following) -> Non
     assert "mine" in followed.call("third").text
     rivals = [one for one in followed.server.status()["functions"] if one["status"] == "conflict"]
     assert [one["path"] for one in rivals] == ["acme:third.py"]
+    assert followed.source()["functions"]["conflict"] == 1
     followed.project.remove("third.py")
     followed.says("theirs", "third")
 

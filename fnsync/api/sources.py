@@ -30,6 +30,7 @@ from fnsync.errors import (
 )
 from fnsync.model import FunctionId
 from fnsync.reports import ReloadReport
+from fnsync.status import counted_by_source
 from fnsync.syncing.telling import source_status, synced_of
 
 if TYPE_CHECKING:
@@ -352,7 +353,8 @@ async def add_source(service: Service, exchange: Exchange, entry: Mapping[str, A
 
 
 def _told(service: Service, name: str) -> dict[str, Any]:
-    return source_status(service.sources.find(name), service.reconciler.standings.values())
+    counts = counted_by_source(tuple(service.reconciler.standings.values()))
+    return source_status(service.sources.find(name), counts.get(name, {}))
 
 
 def name_of(url: str) -> str:

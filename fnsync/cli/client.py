@@ -166,7 +166,8 @@ class Client:
         if status in (401, 403):
             return Unauthorized(message, hint=f"the token is not accepted by {self._address.url} for this")
         if status == 404:
-            return NotFound(message, hint=hint or "`fnsync status` lists the functions")
+            is_function = "function" in message or "model" in message
+            return NotFound(message, hint=hint or ("`fnsync status` lists the functions" if is_function else None))
         later = f"try again in {retry_after_s} s" if retry_after_s else None
         return FnsyncError(message, hint="; ".join(filter(None, (hint, later))) or None)
 

@@ -11,6 +11,7 @@ import typer
 from fnsync.cli.client import Client, connected
 from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
 from fnsync.cli.output import console, print_json, printable
+from fnsync.errors import FnsyncError
 
 ROUTE = "/api/sources"
 #: How a state is shown.
@@ -81,15 +82,28 @@ def add(
     entry = {key: value for key, value in given.items() if value not in (None, [], {})}
     with connected(load_config(config), url, token) as client:
         added = client.post(ROUTE, entry).json()
-        synced = sync_source(client, added["name"])
+        try:
+            sync_source(client, added["name"])
+        except FnsyncError as exc:
+            exc.hint = "; ".join(filter(None, (exc.hint, _still_there(added["name"]))))
+            raise
         found = client.get(f"{ROUTE}/{added['name']}")
     if json:
         print_json(found)
         return
     out = console()
     out.print(printable(f"source {found['name']} is followed: {found['url']}"))
-    for line in synced_lines(synced):
+    # Not what this sync came to: the server began one by itself, which may have been faster.
+    for line in [*source_lines(found)][1:]:
         out.print(printable(line))
+    for line in problem_lines(found):
+        out.print(printable(f"  {line}"))
+    if found["functions"].keys() - {"ready", "inactive"}:
+        console(stderr=True).print("fnsync status tells what is wrong", style="yellow")
+
+
+def _still_there(name: str) -> str:
+    return f"it is in fnsync.yaml and is tried again; fnsync source remove {name} takes it out"
 
 
 @app.command("list")

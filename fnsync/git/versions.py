@@ -21,6 +21,7 @@ from fnsync.model import CommitId
 
 #: How much of a text that is no version goes into an error.
 SHOWN_CHARS = 80
+_LISTED = "the history of the function lists those there are"
 
 _HEX = re.compile(r"[0-9a-fA-F]{4,64}")
 _LOG = (
@@ -75,7 +76,7 @@ def version(worktree: Scope, functions: Path, source: str, text: str) -> Version
     found = _versions(scope, source)
     at = next((at for at, station in enumerate(found) if station.commit == commit), None)
     if at is None:
-        raise NotFound(f"the commit {commit} is no version of {source}", hint="its history lists those there are")
+        raise NotFound(f"the commit {commit} is no version of {source}", hint=_LISTED)
     return _described(scope, found, at, at + 1)[0]
 
 
@@ -83,7 +84,10 @@ def resolve(worktree: Scope, text: str) -> CommitId:
     """The commit that a full or shortened hash names, be it whose it may. Raises NotFound, RepositoryError."""
     shown = repr(text[:SHOWN_CHARS])
     if _HEX.fullmatch(text) is None:
-        raise NotFound(f"{shown} is no version: expected 4 to 64 hexadecimal digits of a commit")
+        raise NotFound(
+            f"{shown} is no version: expected 4 to 64 hexadecimal digits of a commit",
+            hint=_LISTED,
+        )
     # Unlike a plain argument this takes no name of a branch, which may look like a hash.
     _, output = command.run(worktree.root, "rev-parse", f"--disambiguate={text.lower()}", variables=worktree.variables)
     candidates = output.decode().split()
@@ -94,7 +98,7 @@ def resolve(worktree: Scope, text: str) -> CommitId:
         raise NotFound(f"{shown} is ambiguous: {len(commits)} commits begin with it", hint="give more digits")
     if not commits:
         what = "names no commit" if candidates else "is no commit of this repository"
-        raise NotFound(f"{shown} {what}")
+        raise NotFound(f"{shown} {what}", hint=_LISTED)
     return CommitId(commits[0])
 
 

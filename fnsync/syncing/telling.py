@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +11,6 @@ import msgspec
 
 from fnsync.git.remote import redacted
 from fnsync.holds import held_of
-from fnsync.plan import Standing
 from fnsync.syncing.follower import Follower, Synced
 from fnsync.syncing.record import Switched
 
@@ -32,11 +30,10 @@ def state_of(follower: Follower) -> str:
     return "new" if follower.record.live is None else "following"
 
 
-def source_status(follower: Follower, standings: Iterable[Standing]) -> dict[str, Any]:
-    """How a source stands. `standings` are of all functions."""
+def source_status(follower: Follower, functions: Mapping[str, int]) -> dict[str, Any]:
+    """How a source stands. `functions`: how many of its functions have which status."""
     config, record, error = follower.config, follower.record, follower.error
     fetched_at = record.fetched_at
-    own = [standing for standing in standings if standing.unit.source == config.name]
     return {
         "name": config.name,
         "state": state_of(follower),
@@ -61,7 +58,7 @@ def source_status(follower: Follower, standings: Iterable[Standing]) -> dict[str
         else {"code": error.code, "message": error.message, "hint": error.hint, "since": follower.failing_since},
         "failures": follower.failures,
         "held": held_of(follower.hold.held, follower.hold.since),
-        "functions": dict(Counter(str(standing.status) for standing in own)),
+        "functions": dict(functions),
         "quarantine": dict(record.quarantine),
     }
 
