@@ -21,11 +21,14 @@ from fnsync.git.githubapp import GithubTokens
 from fnsync.holds import Held, by_window
 from fnsync.model import CommitId
 from fnsync.planning import Planner
+from fnsync.previews.refs import FETCHES, LocalRefs
 from fnsync.pulls import JITTER, LONGEST_S, wait_s
 from fnsync.reconcile import Reconciler
 from fnsync.syncing.follower import Follower
 from fnsync.syncing.record import Record, write
+from fnsync.syncing.refs import SourceRefs
 from fnsync.syncing.telling import source_status
+from tests.remotes import PIPE, Remote
 from tests.workbench import until
 
 pytestmark = pytest.mark.anyio
@@ -134,3 +137,18 @@ async def test_whoever_waits_for_a_host_that_hangs_is_told_of_the_end(tmp_path: 
                 await task
         with pytest.raises(Draining):
             await one.sync()
+
+
+async def test_many_who_ask_for_one_ref_are_one_question(tmp_path: Path) -> None:
+    remote = Remote(tmp_path, {"shout.py": PIPE.format("one")})
+    commit = remote.head()
+    keys = {"url": remote.url, "path": "functions"}
+    followers = {"acme": follower(tmp_path, prefix="a_", **keys)}
+    refs = SourceRefs(LocalRefs(None, "origin"), lambda name: followers[name])
+    found = await asyncio.gather(*(refs.resolve("acme", "main") for _ in range(FETCHES + 5)))
+    assert {where.commit for where in found} == {commit}
+    assert (await refs.resolve("acme", commit)).prefix == "a_"
+    await followers["acme"].close()
+    followers["acme"] = follower(tmp_path, prefix="b_", **keys)
+    assert (await refs.resolve("acme", commit)).prefix == "b_", "as the configuration is now"
+    await followers["acme"].close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -411,6 +412,35 @@ def test_rolling_back_pins_until_unpinned(followed: Following) -> None:
     assert followed.post("rollback", {"commit": "0123456789"}).status_code == 404
 
 
+def test_what_is_pinned_goes_along_with_the_configuration(followed: Following) -> None:
+    first = followed.remote.head()
+    followed.remote.push({"shout.py": PIPE.format("worse")})
+    followed.sync()
+    assert followed.post("rollback", {}).status_code == 200
+    followed.reconfigure(prefix="b_")
+    followed.says("one", "b_shout")
+    assert followed.source()["pinned"] == first
+
+    followed.configure(prefix="b_", suspend=True)
+    followed.server.process.send_signal(signal.SIGHUP)
+    wait_for("the suspended source", lambda: followed.source()["suspended"])
+    assert followed.post("unpin").status_code == 200
+    with followed.server.client() as client:  # it comes after what `unpin` had begin
+        assert client.get("/api/plan", params={"source": "acme", "load": False}).status_code == 200
+    assert followed.source()["commit"]["commit"] == first, "what is suspended stays as it is"
+
+
+def test_nothing_unsigned_comes_back_once_signatures_are_asked_for(followed: Following, tmp_path: Path) -> None:
+    first = followed.remote.head()
+    followed.remote.push({"shout.py": PIPE.format("two")})
+    followed.sync()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    followed.reconfigure(verify={"ssh": [str(tmp_path / "key.pub")]})
+    refused = followed.post("rollback", {"commit": first})
+    assert refused.status_code >= 400 and "not signed" in refused.text
+    assert "two" in followed.call().text and followed.source()["pinned"] is None
+
+
 def test_one_function_is_rolled_back_while_all_else_follows(followed: Following) -> None:
     followed.remote.push({"shout.py": PIPE.format("bad idea"), "other.py": PIPE.format("better")})
     followed.sync()
@@ -558,3 +588,6 @@ def test_a_kill_at_any_step_leaves_one_commit_or_the_other(tmp_path: Path, start
         assert texts() == {"three"}
         left = [path.name for path in folder.iterdir()] + [path.name for path in (folder / "trees").iterdir()]
         assert not [name for name in left if name.startswith(".tmp-")]
+        record = json.loads((folder / "record.json").read_text())
+        kept = {one["folder"] for one in (record["live"], *record["history"])}
+        assert {path.name for path in (folder / "trees").iterdir()} == kept

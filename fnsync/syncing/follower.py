@@ -12,8 +12,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,7 +153,8 @@ class Follower:
         self.stop()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._trees.close()
+        async with self._turn:  # a rollback that is under way goes on to its end: what it records is what comes next
+            await self._trees.close()
 
     async def leave(self) -> None:
         """End, and take its functions away."""
@@ -190,7 +191,7 @@ class Follower:
         """Fetch, and make the tree that a sync would go over to; nothing is switched. Raises FnsyncError."""
         self._check_open()
         found = await self._trees.fetch()
-        async with self._turn:
+        async with self._in_turn():
             commit, before = found.fetched.commit, self._trees.commit
             tree, changed = await self._trees.made(commit)
             held = holds.by_window(self.config.name, self.config.windows, commit, time.time())
@@ -226,12 +227,10 @@ class Follower:
 
         Raises NotFound, FnsyncError.
         """
-        self._check_open()
-        async with self._turn:
+        async with self._in_turn():
             target = await self._trees.earlier(to)
             before = self._trees.commit
-            await self._trees.remember(msgspec.structs.replace(self.record, pin=target.commit))
-            report = await self._trees.switch(self._reconciler, target, None)
+            report = await self._trees.switch(self._reconciler, target, None, pin=target.commit)
             log.info("source_rolled_back", source=self.config.name, before=before, commit=target.commit)
             synced = Synced(self.config.name, before, CommitId(target.commit), report=report)
             self._tell_completed(synced, rolled_back=True)
@@ -240,8 +239,7 @@ class Follower:
     async def rollback_function(self, id: FunctionId, to: str | None) -> ReloadReport:
         """Have one function answer as it was at a commit (None: the last that is kept in which it was another); its
         newest revision is quarantined, while all else follows. Raises NotFound, Conflict, LoadFailed, FnsyncError."""
-        self._check_open()
-        async with self._turn:
+        async with self._in_turn():
             candidates = list(self.record.history) if to is None else [await self._trees.earlier(to)]
             same: FnsyncError = NotFound(f"no commit is kept in which {id} was another", hint="name a COMMIT")
             for one in candidates:
@@ -266,8 +264,7 @@ class Follower:
 
     async def release(self, id: FunctionId) -> ReloadReport:
         """Take the newest revision of a function again. Raises NotFound if none is quarantined."""
-        self._check_open()
-        async with self._turn:
+        async with self._in_turn():
             if id not in self.record.quarantine:
                 raise NotFound(f"no revision of {id[:200]!r} is quarantined in {self.config.name}")
             quarantine = {key: value for key, value in self.record.quarantine.items() if key != id}
@@ -280,10 +277,11 @@ class Follower:
 
     async def unpin(self) -> None:
         """Have it follow its ref again."""
-        async with self._turn:
+        async with self._in_turn():
             await self._trees.remember(msgspec.structs.replace(self.record, pin=None))
             self._held_by(None)
-        self.ask()
+        if not self.config.suspend:
+            self.ask()
 
     # ---- the loop ----
 
@@ -351,8 +349,13 @@ class Follower:
     async def _go_over(self, found: Found, forced: bool, *, explicit: bool) -> Synced:
         """Have what was fetched serve, if nothing holds it."""
         commit, before = found.fetched.commit, self._trees.commit
-        if self.record.pin is not None:
-            self._held_by(holds.by_pin(self.config.name, commit, self.record.pin))
+        pin = self.record.pin
+        if pin is not None:
+            self._held_by(holds.by_pin(self.config.name, commit, pin))
+            if not self._trees.is_mounted(CommitId(pin)):  # its files were lost, or it is taken in another way now
+                target = await self._trees.earlier(pin)
+                report = await self._trees.switch(self._reconciler, target, None, pin=pin)
+                return Synced(self.config.name, before, CommitId(pin), held=self.hold.held, report=report)
             return Synced(self.config.name, before, before, held=self.hold.held)
         if self._trees.is_mounted(commit):
             self._held_by(None)
@@ -432,6 +435,13 @@ class Follower:
 
     def _closed(self) -> FnsyncError:
         return Draining(f"the server is stopping, or {self.config.name} was changed or removed")
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """Nothing else is done with the source meanwhile. Raises Draining where it ended before its turn came."""
+        async with self._turn:
+            self._check_open()
+            yield
 
     @property
     def progress(self) -> str | None:

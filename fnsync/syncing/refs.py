@@ -6,6 +6,7 @@ comes is verified as what is followed is.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -24,8 +25,11 @@ class SourceRefs:
         """`find` gives the follower of a source; it raises NotFound."""
         self._local = local
         self._find = find
-        #: Source and ref -> what it meant, or why it means nothing, and when that was asked.
-        self._known: OrderedDict[tuple[str, str], tuple[Where | FnsyncError, float]] = OrderedDict()
+        #: Source and ref -> what it meant, or why it means nothing, and when that was asked; of which follower, since
+        #: what it means depends on the configuration.
+        self._known: OrderedDict[tuple[str, str], tuple[Where | FnsyncError, float, Follower]] = OrderedDict()
+        #: What is being asked: all who want to know the same wait for one answer.
+        self._under_way: dict[tuple[Follower, str], asyncio.Task[Where | FnsyncError]] = {}
         self._asked: dict[str, deque[float]] = {}
 
     async def resolve(self, source: str, ref: str) -> Where:
@@ -33,28 +37,44 @@ class SourceRefs:
         if source == LOCAL:
             return await self._local.resolve(source, ref)
         refs.check(ref)
-        found, at = self._known.get((source, ref), (None, 0.0))
+        try:
+            follower = self._find(source)
+        except NotFound as exc:
+            raise UnknownRef(exc.message, hint=exc.hint) from exc
+        found, at, of = self._known.get((source, ref), (None, 0.0, None))
         is_pinned = isinstance(found, Where) and found.commit == ref
-        if found is None or (not is_pinned and time.monotonic() - at > FRESH_S):
-            found = await self._ask(source, ref)
-            self._known[source, ref] = found, time.monotonic()
-            while len(self._known) > KEPT:
-                self._known.popitem(last=False)
+        if found is None or of is not follower or (not is_pinned and time.monotonic() - at > FRESH_S):
+            found = await self._asked_once(follower, source, ref)
         if isinstance(found, FnsyncError):
             raise found
         return found
+
+    async def _asked_once(self, follower: Follower, source: str, ref: str) -> Where | FnsyncError:
+        key = (follower, ref)
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.create_task(self._ask(follower, source, ref))
+            task.add_done_callback(lambda done: self._under_way.pop(key, None))
+        return await asyncio.shield(task)
 
     async def close(self) -> None:
         """End what is under way."""
         await self._local.close()
 
-    async def _ask(self, source: str, ref: str) -> Where | FnsyncError:
+    async def _ask(self, follower: Follower, source: str, ref: str) -> Where | FnsyncError:
+        found = await self._meaning(follower, source, ref)
+        self._known[source, ref] = found, time.monotonic(), follower
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        return found
+
+    async def _meaning(self, follower: Follower, source: str, ref: str) -> Where | FnsyncError:
         asked = self._asked.setdefault(source, deque(maxlen=FETCHES))
         if len(asked) == FETCHES and time.monotonic() - asked[0] < 60:
             raise Unavailable(f"the source {source} was asked for many refs just now", retry_after_s=60)
         asked.append(time.monotonic())
         try:
-            return await self._find(source).where(ref)
+            return await follower.where(ref)
         except NotFound as exc:
             return UnknownRef(exc.message, hint=exc.hint)
         except FetchFailed as exc:

@@ -147,7 +147,8 @@ class Sources:
                 follower.take_over(before)
             follower.start(self._reconciler, self._planner)
             followers[one.name] = follower
-            log.info("source_added" if before is None else "source_changed", source=one.name, url=one.url, ref=one.ref)
+            url = redacted(one.url, one.url)
+            log.info("source_added" if before is None else "source_changed", source=one.name, url=url, ref=one.ref)
         self._followers = followers
 
     async def _watch_file(self) -> None:
@@ -166,6 +167,9 @@ class Sources:
         except (FnsyncError, OSError) as exc:
             self.problem = str(exc)
             log.warning("configuration_unusable", error=str(exc), hint="the sources stay as they are")
+        except Exception as exc:  # nobody else looks at the file, and the next edit may be a good one
+            self.problem = f"the configuration file cannot be taken: {type(exc).__name__}"
+            log.exception("configuration_broken", hint="the sources stay as they are")
 
     def _look(self) -> tuple[int, int, int] | None:
         """What tells the configuration file from an edited one."""

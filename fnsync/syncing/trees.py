@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import structlog
 
 from fnsync.configgit import SourceConfig, SyncConfig
-from fnsync.errors import Draining, NotFound, RepositoryError
+from fnsync.errors import Draining, FnsyncError, NotFound, NotWritable, RepositoryError
 from fnsync.git.githubapp import GithubTokens
 from fnsync.model import CommitId, Tree
 from fnsync.previews.refs import Where
@@ -22,6 +23,8 @@ from fnsync.reports import ReloadReport
 from fnsync.syncing import record as records
 from fnsync.syncing.record import Record, Switched
 from fnsync.syncing.work import Found, Passage, Progress, Workshop
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 #: How often trees that are not kept any more are removed: after so many switches.
@@ -70,8 +73,9 @@ class Trees:
 
     def tree(self) -> Tree | None:
         """What served when the server stopped, for the reconciler's start; blocking."""
-        self._workshop.sweep()
         live = self.record.live
+        # A record that could not be read names none.
+        self._workshop.sweep(None if live is None else self._folders)
         self._mounted = None if live is None else self._workshop.mounted(live)
         self._pruned = self._config.prune
         return self._mounted
@@ -154,15 +158,18 @@ class Trees:
             signer=found.signer,
         )
 
-    async def switch(self, reconciler: Reconciler, to: Switched, changed: frozenset[str] | None) -> ReloadReport | None:
-        """Go over to a tree that is there; returns when its functions answer, or have failed.
+    async def switch(
+        self, reconciler: Reconciler, to: Switched, changed: frozenset[str] | None, *, pin: str | None = None
+    ) -> ReloadReport | None:
+        """Go over to a tree that is there, and with `pin` stay there; returns when its functions answer or have failed.
 
         First it is recorded: after a crash in the middle the next start goes on with it.
         """
         tree = self._workshop.mounted(to)
         if tree is None:
             raise RepositoryError(f"the files of {to.commit[:12]} are gone from {self._workshop.trees}")
-        await self.remember(records.switched(self.record, to, self._keep))
+        record = records.switched(self.record, to, self._keep)
+        await self.remember(msgspec.structs.replace(record, pin=pin))
         self._mounted = None
         self._on_step("recorded")
         config = self._config
@@ -178,9 +185,20 @@ class Trees:
         return report
 
     async def _tidy(self) -> None:
-        kept = [one for one in (self.record.live, *self.record.history) if one is not None]
-        folders = {one.folder for one in kept} | set(self.record.brought_back.values())
-        await self._in_thread(partial(self._workshop.tidy, folders, [CommitId(one.commit) for one in kept]))
+        commits = [CommitId(one.commit) for one in self._kept]
+        try:
+            await self._in_thread(partial(self._workshop.tidy, self._folders, commits))
+        except FnsyncError as exc:  # what was gone over to serves
+            log.warning("source_not_tidied", source=self._config.name, error=exc.message)
+
+    @property
+    def _kept(self) -> list[Switched]:
+        return [one for one in (self.record.live, *self.record.history) if one is not None]
+
+    @property
+    def _folders(self) -> set[str]:
+        """The trees that are kept."""
+        return {one.folder for one in self._kept} | set(self.record.brought_back.values())
 
     async def earlier(self, to: str | None) -> Switched:
         """What a rollback goes to; its tree is there. Raises NotFound."""
@@ -198,7 +216,9 @@ class Trees:
                 None,
             )
         if found is not None and found.folder == self._workshop.name(found.commit) and self._workshop.has(found.folder):
-            return msgspec.structs.replace(found, at=time.time())
+            # It may have served before signatures were asked for.
+            signer = found.signer or await self._in_thread(partial(self._workshop.verified, CommitId(found.commit)))
+            return msgspec.structs.replace(found, at=time.time(), signer=signer)
         text = to if found is None else found.commit
         commit = None if text is None else await self._in_thread(partial(self._workshop.resolve, text))
         if commit is None:
@@ -211,8 +231,12 @@ class Trees:
         return Switched(commit, folder, commit, time.time(), info.subject, info.author, info.at, None, signer)
 
     async def remember(self, record: Record) -> None:
-        """Keep a record, on disk first. Raises OSError."""
-        await asyncio.to_thread(records.write, self._file, record)  # beside a fetch that hangs
+        """Keep a record, on disk first. Raises NotWritable."""
+        try:
+            await asyncio.to_thread(records.write, self._file, record)  # beside a fetch that hangs
+        except OSError as exc:
+            hint = "make room, or let the server's user write there"
+            raise NotWritable(f"{self._file} cannot be written: {exc}", retry_after_s=30.0, hint=hint) from exc
         self.record = record
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

@@ -199,11 +199,14 @@ class Workshop:
 
     def tidy(self, keep: Collection[str], commits: Collection[CommitId]) -> None:
         """Remove trees that are not to be kept, and what a crash left."""
+        self._drop(keep)
+        self._mirror.tidy(commits)
+
+    def _drop(self, keep: Collection[str]) -> None:
         clean(self.trees)
         for name in _names(self.trees):
             if name not in keep:
                 shutil.rmtree(self.trees / name, ignore_errors=True)
-        self._mirror.tidy(commits)
 
     def stop(self) -> None:
         """End what runs; from any thread."""
@@ -220,10 +223,13 @@ class Workshop:
     def _tell(self, phase: str, percent: int | None) -> None:
         self.progress = Progress(phase, percent)
 
-    def sweep(self) -> None:
-        """Remove what a crash left: it may hold a key."""
+    def sweep(self, keep: Collection[str] | None) -> None:
+        """Remove what a crash left, which may hold a key, and all trees but some (None: no tree); at the start."""
         shutil.rmtree(self._scratch, ignore_errors=True)
-        clean(self.trees)
+        if keep is None:
+            clean(self.trees)
+        else:
+            self._drop(keep)
 
     def _begin(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
