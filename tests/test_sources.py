@@ -525,6 +525,10 @@ def test_a_configuration_that_is_no_good_leaves_the_sources_as_they_are(followed
             return client.get("/api/sources").json()["problem"]
 
     assert "url" in wait_for("the problem", problem)
+    (followed.project.root / "fnsync.yaml").write_text(f"sources: {'[' * 3000}\n")  # deeper than is read
+    wait_for("another problem", lambda: "url" not in (problem() or "url"))
+    followed.reconfigure()
+    assert wait_for("no problem", lambda: problem() is None)
     assert "one" in followed.call().text
 
 

@@ -29,7 +29,7 @@ from fnsync.git.access import GitAccess
 from fnsync.git.fetches import Fetch, Fetched, MirrorOptions, Unusable, between
 from fnsync.git.materialize import Finish, Made, Materialized, materialize
 from fnsync.git.remote import Commit, log
-from fnsync.git.selection import Selection, TreeLimits, changed
+from fnsync.git.selection import Selection, TreeLimits, changed, moves_submodules
 from fnsync.git.transfer import OPEN, Bounds, OnProgress, Remote, Stopper
 from fnsync.model import CommitId
 
@@ -123,8 +123,10 @@ class Mirror:
     def changed(self, old: CommitId, new: CommitId) -> frozenset[str] | None:
         """The selected paths in which two commits differ, removed ones too; relative to the selection's folder.
 
-        None: that cannot be told, because one of them is not here any more.
+        None: that cannot be told, because one of them is not here any more, or a submodule is at another commit.
         """
+        if self.options.submodules and moves_submodules(self.folder, old, new, self.selection):
+            return None
         found = changed(self.folder, old, new, self.selection)
         return None if found is None else frozenset(path for path in found if self.selection.has(path))
 

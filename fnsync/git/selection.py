@@ -127,6 +127,15 @@ def changed(repository: Path, old: CommitId, new: CommitId, selection: Selection
     return frozenset(map(os.fsdecode, filter(None, done.output.split(b"\0")))) if done.code == 0 else None
 
 
+def moves_submodules(repository: Path, old: CommitId, new: CommitId, selection: Selection) -> bool:
+    """Whether a submodule came, left or is at another commit: what its files are now, their own repository tells."""
+    done = command.attempt(
+        repository, "diff-tree", "-r", "-z", "--no-renames", selection.tree(old), selection.tree(new)
+    )
+    about = (entry.split(b" ") for entry in done.output.split(b"\0") if entry.startswith(b":"))
+    return any(_SUBMODULE.encode() in (entry[0][1:], entry[1]) for entry in about)
+
+
 def printable(path: str) -> str:
     """A path for people, whatever is in it."""
     return path.encode(errors="surrogateescape").decode(errors="backslashreplace").encode("unicode_escape").decode()
