@@ -154,6 +154,17 @@ def test_what_does_not_fit_is_on_a_branch_that_is_told_of(sharing: Sharing) -> N
     assert sharing.puller.conflicts() == ()
 
 
+def test_a_branch_in_the_way_of_such_branches_is_named(sharing: Sharing) -> None:
+    sharing.here.git("branch", "fnsync")
+    sharing.push({"a.py": "a = 9\n"})
+    commit = sharing.edit({"a.py": "a = 2\n"})
+    with pytest.raises(PullRefused, match="the branch fnsync is in the way") as refused:
+        sharing.puller.pull()
+    assert (refused.value.hint, sharing.here.head()) == ("git branch -m fnsync OTHER", commit)
+    sharing.here.git("branch", "-m", "fnsync", "other")
+    assert sharing.puller.pull().aside is not None
+
+
 def test_a_branch_that_the_remote_does_not_take_does_not_hold_up_the_rest(sharing: Sharing) -> None:
     hook(sharing.bare / "hooks/update", "case $1 in */conflict/*) echo no such branches; exit 1;; esac")
     sharing.push({"b.py": "b = 2\n"})

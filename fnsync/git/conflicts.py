@@ -9,6 +9,7 @@ import os
 import time
 from dataclasses import dataclass
 
+from fnsync.errors import PullRefused
 from fnsync.git import command
 from fnsync.git.remote import tracking
 from fnsync.git.worktree import WorkTree
@@ -41,6 +42,18 @@ class ConflictBranch:
 def name(commit: CommitId, at: int) -> str:
     """The branch for a line that ends with `commit`."""
     return f"{PREFIX}{time.strftime('%Y%m%d', time.gmtime(at))}-{commit[:8]}"
+
+
+def check_room(worktree: WorkTree) -> None:
+    """Raise PullRefused where a branch is in the way of such branches: git has none below another one."""
+    for branch in ("fnsync", "fnsync/conflict"):
+        code, _ = command.run(worktree.root, "show-ref", "--verify", "--quiet", f"refs/heads/{branch}", allowed=(0, 1))
+        if code == 0:
+            raise PullRefused(
+                f"edits do not fit what the remote has, and the branch {branch} is in the way of the one that would "
+                "keep them; nothing was pulled",
+                hint=f"git branch -m {branch} OTHER",
+            )
 
 
 def waiting(worktree: WorkTree, remote: str) -> tuple[ConflictBranch, ...]:

@@ -310,6 +310,7 @@ class Puller:
         found = way.replayed or Replayed(way.target, 0)
         aside, refs = None, {}
         if found.aside is not None:
+            conflicts.check_room(self._worktree)
             aside = conflicts.name(found.aside, found.dropped[-1].at)
             refs = {f"refs/heads/{aside}": found.aside}
         paths = forward(self._worktree, way.head, found.tip, refs)
