@@ -62,9 +62,14 @@ def _http_url(value: object) -> str:
 def _git_url(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or value.startswith("-"):
         raise ValueError("must be a git URL or the path of a repository")
-    if value.startswith(("http://", "https://")) and urlsplit(value).username:
-        # It would stand on command lines, and may be a token.
-        raise ValueError("must not hold a user or password; auth has a reference to an environment variable instead")
+    if value.startswith(("http://", "https://")):
+        # They would stand on command lines, and may be tokens.
+        if urlsplit(value).username:
+            raise ValueError(
+                "must not hold a user or password; auth has a reference to an environment variable instead"
+            )
+        if urlsplit(value).query:
+            raise ValueError("must not hold a query; auth has a reference to an environment variable for a token")
     return _without_password(value)
 
 

@@ -239,6 +239,7 @@ def test_secrets_stay_references() -> None:
         "upstreams: [{name: a, kind: openai, url: 'http://h', key: {value: s3cret}}]",
         "upstreams: [{name: a, kind: openai, url: 'http://u:s3cret@h'}]",
         "sources: [{name: a, url: 'https://u:s3cret@h/x.git'}]",
+        "sources: [{name: a, url: 'https://h/x.git?private_token=s3cret'}]",
         "sources: [{name: a, url: x, auth: {token: s3cret}}]",
         "sources: [{name: a, url: x, auth: s3cret}]",
     ],

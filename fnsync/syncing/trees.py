@@ -216,8 +216,9 @@ class Trees:
                 None,
             )
         if found is not None and found.folder == self._workshop.name(found.commit) and self._workshop.has(found.folder):
-            # It may have served before signatures were asked for.
-            signer = found.signer or await self._in_thread(partial(self._workshop.verified, CommitId(found.commit)))
+            signer = found.signer
+            if signer is None and self._workshop.verifies:  # it served before signatures were asked for
+                signer = await self._in_thread(partial(self._workshop.verified, CommitId(found.commit)))
             return msgspec.structs.replace(found, at=time.time(), signer=signer)
         text = to if found is None else found.commit
         commit = None if text is None else await self._in_thread(partial(self._workshop.resolve, text))

@@ -91,6 +91,11 @@ class Workshop:
     def trees(self) -> Path:
         return self._folder / "trees"
 
+    @property
+    def verifies(self) -> bool:
+        """Whether commits have to be signed."""
+        return is_wanted(self._config.verify)
+
     def name(self, commit: CommitId | str) -> str:
         """The name of the folder of a commit's tree: another one if other files of it are taken."""
         return f"{commit}-{selection_key(self._config)}"
