@@ -180,6 +180,12 @@ def test_a_branch_of_a_source_is_tried_before_it_is_merged(followed: Following) 
     assert answer.headers["X-Fnsync-Commit"] == preview
     assert "preview" in followed.call(f"acme_shout@{preview}").text
     assert "one" in followed.call().text and followed.source()["commit"]["commit"] == live
+    # Another function of the same commit, from a mirror that was made anew and does not have it.
+    shutil.rmtree(followed.server.data / "sources/acme/mirror")
+    followed.remote.push({"shout.py": PIPE.format("on")})
+    followed.sync()
+    other = followed.call(f"acme_other@{preview}")
+    assert other.status_code == 200 and "other" in other.text, other.text
     unknown = followed.call("acme_shout@nowhere")
     assert unknown.status_code == 404 and "nowhere" in unknown.text
 

@@ -205,6 +205,11 @@ class Follower:
         self._check_open()
         return await self._trees.find(ref)
 
+    @property
+    def mark(self) -> tuple[int, int]:
+        """Another one once commits that `where` found may be gone from the mirror."""
+        return self._trees.mark
+
     def state(self, functions: Mapping[str, int]) -> SourceState:
         """How it stands, for metrics; `functions`: how many of its functions have which status."""
         record, config = self.record, self.config

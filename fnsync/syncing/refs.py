@@ -10,12 +10,27 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fnsync.errors import FetchFailed, FnsyncError, NotFound, Unavailable, UnknownRef
 from fnsync.git import refs
 from fnsync.model import LOCAL
 from fnsync.previews.refs import FETCHES, FRESH_S, KEPT, Refs, Where
 from fnsync.syncing.follower import Follower
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    found: Where | FnsyncError
+    at: float
+    follower: Follower
+    mark: tuple[int, int]
+
+    def holds(self, follower: Follower, ref: str) -> bool:
+        if self.follower is not follower or self.mark != follower.mark:
+            return False
+        is_pinned = isinstance(self.found, Where) and self.found.commit == ref
+        return is_pinned or time.monotonic() - self.at <= FRESH_S
 
 
 class SourceRefs:
@@ -26,8 +41,8 @@ class SourceRefs:
         self._local = local
         self._find = find
         #: Source and ref -> what it meant, or why it means nothing, and when that was asked; of which follower, since
-        #: what it means depends on the configuration.
-        self._known: OrderedDict[tuple[str, str], tuple[Where | FnsyncError, float, Follower]] = OrderedDict()
+        #: what it means depends on the configuration, and of which state of its mirror, which may drop commits.
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
         #: What is being asked: all who want to know the same wait for one answer.
         self._under_way: dict[tuple[Follower, str], asyncio.Task[Where | FnsyncError]] = {}
         self._asked: dict[str, deque[float]] = {}
@@ -41,9 +56,10 @@ class SourceRefs:
             follower = self._find(source)
         except NotFound as exc:
             raise UnknownRef(exc.message, hint=exc.hint) from exc
-        found, at, of = self._known.get((source, ref), (None, 0.0, None))
-        is_pinned = isinstance(found, Where) and found.commit == ref
-        if found is None or of is not follower or (not is_pinned and time.monotonic() - at > FRESH_S):
+        known = self._known.get((source, ref))
+        if known is not None and known.holds(follower, ref):
+            found = known.found
+        else:
             found = await self._asked_once(follower, source, ref)
         if isinstance(found, FnsyncError):
             raise found
@@ -63,7 +79,7 @@ class SourceRefs:
 
     async def _ask(self, follower: Follower, source: str, ref: str) -> Where | FnsyncError:
         found = await self._meaning(follower, source, ref)
-        self._known[source, ref] = found, time.monotonic(), follower
+        self._known[source, ref] = _Known(found, time.monotonic(), follower, follower.mark)
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
         return found

@@ -59,6 +59,7 @@ class Trees:
         #: Whether functions that left were taken away by the last switch.
         self._pruned = True
         self._switches = 0
+        self._tidied = 0
         self._is_closed = False
 
     @property
@@ -184,7 +185,13 @@ class Trees:
             await self._tidy()
         return report
 
+    @property
+    def mark(self) -> tuple[int, int]:
+        """Another one once commits that were looked at may be gone from the mirror: it was tidied, or made anew."""
+        return self._tidied, self._workshop.mirror_number
+
     async def _tidy(self) -> None:
+        self._tidied += 1
         commits = [CommitId(one.commit) for one in self._kept]
         try:
             await self._in_thread(partial(self._workshop.tidy, self._folders, commits))

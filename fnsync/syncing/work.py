@@ -96,6 +96,14 @@ class Workshop:
         """Whether commits have to be signed."""
         return is_wanted(self._config.verify)
 
+    @property
+    def mirror_number(self) -> int:
+        """The mirror folder's inode; 0: there is none."""
+        try:
+            return self._mirror.folder.stat().st_ino
+        except OSError:
+            return 0
+
     def name(self, commit: CommitId | str) -> str:
         """The name of the folder of a commit's tree: another one if other files of it are taken."""
         return f"{commit}-{selection_key(self._config)}"
