@@ -112,6 +112,8 @@ class CuttingProxy:
     spoil_after: int | None = None
     #: Passes nothing on behind so many, and keeps the connection.
     hold_after: int | None = None
+    #: Counts only from where the next pack begins.
+    in_pack: bool = False
     passed: int = 0
     #: Set once it has cut, spoilt or held.
     has_struck: threading.Event = field(default_factory=threading.Event)
@@ -119,8 +121,9 @@ class CuttingProxy:
     def url(self, name: str) -> str:
         return f"http://{LOOPBACK}:{self.port}/{name}"
 
-    def reset(self, **how: int | None) -> None:
+    def reset(self, *, in_pack: bool = False, **how: int | None) -> None:
         self.cut_after = self.spoil_after = self.hold_after = None
+        self.in_pack = in_pack
         self.passed = 0
         self.has_struck.clear()
         for name, after in how.items():
@@ -167,6 +170,11 @@ class CuttingProxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     def _treated(self, data: bytes, target: socket.socket) -> bytes:
+        if self.in_pack:
+            begin = data.find(b"PACK")
+            if begin < 0:
+                return data
+            self.in_pack, self.passed = False, -begin
         start, self.passed = self.passed, self.passed + len(data)
         if self.hold_after is not None and self.passed > self.hold_after:
             target.sendall(data[: max(0, self.hold_after - start)])
