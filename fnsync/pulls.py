@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 #: The longest wait after failures, in seconds, unless the interval itself is longer.
 LONGEST_S = 600.0
+#: How long a failure at a window's opening waits where no interval says so, in seconds.
+UNASKED_S = 60.0
 #: By which part each wait is shorter or longer, so that many servers do not ask at once.
 JITTER = 0.1
 
@@ -217,7 +219,9 @@ class Pulls:
         if self.interval_s is not None:
             waits.append(wait_s(self.interval_s, self._failures) * random.uniform(1 - JITTER, 1 + JITTER))
         if held is not None and held.until is not None:
-            waits.append(max(0.0, held.until - time.time()))
+            left = held.until - time.time()
+            # A window that has opened was tried: what failed then is tried again as any failure is.
+            waits.append(left if left > 0 else wait_s(self.interval_s or UNASKED_S, self._failures))
         wait = min(waits, default=None)
         self._next_at = None if wait is None else time.time() + wait
         self._due = None if wait is None else time.monotonic() + wait

@@ -45,7 +45,10 @@ def edit(
 ) -> Made | None:
     """Change one file, from whatever it holds now."""
     file = editor.worktree.root / path
-    before = file.read_bytes() if file.exists() else None
+    try:
+        before = file.read_bytes()
+    except FileNotFoundError:  # another branch may be checked out at any moment
+        before = None
     with editor.locked():
         return editor.carry_out(Intent((Change(path, before, after),), message, author))
 
