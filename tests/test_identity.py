@@ -52,7 +52,7 @@ def test_any_text_has_an_answer(text: str) -> None:
         ("/srv/git/functions.git", "/srv/git/functions"),
         ("file:///srv/git/functions.git", "/srv/git/functions"),
         ("/srv/git/Functions", "/srv/git/Functions"),
-        ("/srv/git/work/.git", "/srv/git/work/.git"),
+        ("/srv/git/other/.git", "/srv/git/other/.git"),
         ("ssh://git@ssh.github.com:443/acme/functions.git", "github.com/acme/functions"),
         ("https://host/a%2Fb/c", "host/a/b/c"),
         ("https://host.:443/a/../b", "host/b"),
