@@ -13,7 +13,7 @@ import structlog
 from fnsync.changes import LiveChanges
 from fnsync.errors import FnsyncError, LoadFailed, SourceError
 from fnsync.indexing import IndexWriter
-from fnsync.model import FunctionId, LiveFunction, Problem, Unit
+from fnsync.model import FunctionId, LiveFunction, Problem, Tree, Unit
 from fnsync.plan import (
     QUARANTINED,
     Policy,
@@ -79,15 +79,15 @@ class Loading:
         self._standings[standing.unit.id] = standing
         return self._start(standing.unit.id, self._guarded(work, standing, outcome))
 
-    def bring_back(self, standing: Standing, unit: Unit, folder: Path, outcome: Outcome) -> asyncio.Task[None]:
-        """Load `unit`, an older state of the function whose files are in `folder`; the task raises why that fails.
+    def bring_back(self, standing: Standing, unit: Unit, tree: Tree, outcome: Outcome) -> asyncio.Task[None]:
+        """Load `unit`, what the function was in an older `tree`; the task raises why that fails.
 
         The standing then says what is wrong with the newest files, as it does now.
         """
 
         async def work() -> None:
             started = time.perf_counter()
-            live = await self._loaded(unit, folder)
+            live = replace(await self._loaded(unit, tree.folder), commit=tree.commit)
             live = governed(live, standing.unit, self._policy.limits, self._policy.active)
             await self._loaded_well(standing, replace(live, path=standing.unit.path), outcome, started)
 
@@ -113,6 +113,10 @@ class Loading:
             await asyncio.to_thread(self._snapshots.record_good, good_of(live, prefix, left))
         except (OSError, SourceError) as exc:
             log.error("good_revision_not_recorded", function=live.id, error=str(exc))
+            return
+        now = self._standings.get(live.id)
+        if now is not None and now.live is not None and now.live.revision != live.revision:
+            await self.remember(now.live)  # it went live meanwhile, and may have been recorded before
 
     def _start(self, id: FunctionId, work: Awaitable[None]) -> asyncio.Task[None]:
         task = self.under_way[id] = asyncio.ensure_future(work)
@@ -134,6 +138,8 @@ class Loading:
             live = await self._loaded(standing.unit)
         except (FnsyncError, OSError) as exc:
             self._failed(standing, exc, outcome)
+            if standing.live is not None:  # git tells of its commit only while it is the newest
+                await self.remember(standing.live)
             return
         await self._loaded_well(replace(standing, problem=None), live, outcome, started)
 
@@ -180,7 +186,8 @@ class Loading:
 
     def _go_live(self, standing: Standing, live: LiveFunction) -> None:
         touch = self._provenances.touch(standing.unit)
-        if touch is not None:  # git may have answered while the revision was loading
+        # Git may have answered while the revision was loading; of an older one it says nothing here.
+        if touch is not None and live.revision == standing.unit.revision:
             live = replace(live, commit=touch.commit, updated_at=touch.updated_at)
         self._standings[live.id] = Standing(standing.unit, standing.rivals, live, standing.problem)
         self._registry.publish(self._registry.newest.changed({live.id: live}))

@@ -463,6 +463,9 @@ class GoodRevision:
     left: Touch | None = None
     #: As in a unit.
     prefix: str = ""
+    #: What git knew of it while it was the newest: its last commit, and when that was made (epoch seconds).
+    commit: CommitId | None = None
+    updated_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

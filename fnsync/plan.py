@@ -180,7 +180,11 @@ def shown_paths(unit: Unit) -> dict[str, str]:
 
 
 def from_good(good: GoodRevision, unit: Unit, limits: Limits, active: bool, touch: Touch | None) -> LiveFunction:
-    """What serves after a restart: the last good revision, with the settings that worked."""
+    """What serves after a restart: the last good revision, with the settings that worked. `touch` is of `unit`, which
+    may be newer."""
+    commit, updated_at = good.commit, good.updated_at
+    if touch is not None and good.revision == unit.revision:
+        commit, updated_at = touch.commit, touch.updated_at
     return LiveFunction(
         id=good.id,
         name=display_name(unit.own_id, good.frontmatter, good.settings),
@@ -194,8 +198,8 @@ def from_good(good: GoodRevision, unit: Unit, limits: Limits, active: bool, touc
         limits=good.settings.limits.over(limits),
         active=active if good.settings.active is None else good.settings.active,
         environment=good.environment,
-        updated_at=touch.updated_at if touch else modified_at(unit),
-        commit=touch.commit if touch else None,
+        updated_at=modified_at(unit) if updated_at is None else updated_at,
+        commit=commit,
         shown=good.shown,
     )
 
@@ -264,6 +268,8 @@ def good_of(live: LiveFunction, prefix: str = "", left: Touch | None = None) -> 
         shown=live.shown,
         left=left,
         prefix=prefix,
+        commit=live.commit,
+        updated_at=live.updated_at,
     )
 
 

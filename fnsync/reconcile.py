@@ -388,7 +388,9 @@ class Reconciler:
         for id in ids:
             standing = self._standings[id]
             touch = self._provenances.touch(standing.unit)
-            if standing.live is not None and touch is not None and standing.live.commit != touch.commit:
+            if touch is None or standing.live is None or standing.live.revision != standing.unit.revision:
+                continue  # what serves may be older than the files, and then is of the commit that it was of
+            if standing.live.commit != touch.commit:
                 live[id] = replace(standing.live, commit=touch.commit, updated_at=touch.updated_at)
                 self._standings[id] = replace(standing, live=live[id])
         if live:

@@ -113,7 +113,7 @@ class Switching:
                 self._taking.quarantine[id] = newest.revision
             self._loading.stop(id)
             held = replace(standing, problem=newest.problem or quarantine_of(newest), loading=False)
-            load = self._loading.bring_back(held, older, tree.folder, outcome)
+            load = self._loading.bring_back(held, older, tree, outcome)
         await asyncio.wait([load])
         if load.cancelled() or load.exception() is not None:
             await self._undo(newest, known)

@@ -167,6 +167,8 @@ class Taking:
         if problem is not None:
             outcome.failed.append((id, problem))
             log.warning("function_refused", function=id, problem=str(problem))
+            if live is not None:  # git tells of its commit only while it is the newest
+                self._spawn(loading.remember(live))
         return None
 
     def again(self, ids: Iterable[FunctionId], outcome: Outcome) -> list[asyncio.Task[None]]:

@@ -171,6 +171,27 @@ async def test_who_is_live_keeps_the_id(p: Project) -> None:
     assert await p.ask("b") == "local", "at a cold start local files claim first"
 
 
+async def test_what_serves_is_of_the_commit_that_made_it(p: Project) -> None:
+    acme = Source(p)
+
+    async def commit() -> str | None:
+        await p.reconciler.settled()
+        return p.registry.world.functions[ID].commit
+
+    await acme.push({"a.py": says("one")})
+    first, tree = await commit(), p.reconciler.trees["acme"]
+    assert first == tree.commit
+    await acme.push({"a.py": "def broken(:\n"})
+    assert await p.ask("acme_a") == "one" and await commit() == first
+    for without_index in (False, True):
+        await p.restart(without_index=without_index)
+        assert await p.ask("acme_a") == "one" and await commit() == first
+    await acme.push({"a.py": says("two")})
+    assert await commit() == p.reconciler.trees["acme"].commit
+    await p.reconciler.bring_back(ID, tree)
+    assert await p.ask("acme_a") == "one" and await commit() == first
+
+
 async def test_without_prune_what_left_stays_and_says_so(p: Project) -> None:
     acme = Source(p)
     await acme.push({"a.py": '"""\ntitle: T\ndescription: words\n"""\n' + says("one"), "b.py": says("b")})
