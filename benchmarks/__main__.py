@@ -44,6 +44,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "sync": syncing.sync,
     "mirror": syncing.mirror,
     "sources": syncing.sources_memory,
+    "failing": syncing.failing,
 }
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from statistics import median
 import yaml
 
 from benchmarks.bench import Bench
-from benchmarks.completions import PATH, request
+from benchmarks.completions import PATH, job, measured, request
 from benchmarks.connection import Connection, post
 from benchmarks.processes import MB, memory
 from benchmarks.project import Project, as_author, edited, git
@@ -249,3 +250,35 @@ def sources_memory(bench: Bench) -> Iterator[Row]:
     name = f"server that polls {SOURCES} sources of {each} functions each second, against one without"
     detail: dict[str, object] = {"threads": [threads, bare_threads]}
     yield Row(f"{name}: PSS", ours.pss / MB, "MB", bare.pss / MB, None, None, detail)
+
+
+def failing(bench: Bench) -> Iterator[Row]:
+    """Calls while ten sources are synced again and again in vain, and the same calls of a server without sources."""
+    folder = bench.folder / "failing"
+    folder.mkdir()
+    names = [f"gone-{number}" for number in range(SOURCES)]
+    entries = [{"name": name, "url": f"file://{folder}/nowhere", "interval": "1h"} for name in names]
+    project, plain = Project(folder / "project", 1, ("echo",)), bench.project(1, "echo")
+    (project.root / "fnsync.yaml").write_text(yaml.safe_dump({"sources": entries}), encoding="utf-8")
+    with bench.serving(project) as server, bench.serving(plain) as other:
+        stop = threading.Event()
+
+        def fail(name: str) -> None:
+            with Connection(server.port) as connection:
+                while not stop.is_set():
+                    connection.send(post(f"/api/sources/{name}/sync", {}, TOKEN))
+
+        threads = [threading.Thread(target=fail, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        try:
+            name = f"echo while {SOURCES} sources fail, 1 connection"
+            ours, without = (job(bench, one, PATH, "echo", 1) for one in (server, other))
+            product, reference = measured(bench, name, ours, without)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+    shutil.rmtree(folder)
+    yield Row(f"{name}: p50, against a server without", product.p50_ms, "ms", reference.p50_ms, None, product.spread)
+    yield Row(f"{name}: p99", product.p99_ms, "ms", reference.p99_ms)

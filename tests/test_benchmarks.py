@@ -30,6 +30,9 @@ TINY = Sizes(
     edits=1,
     editors=2,
     edits_each=1,
+    pushes=1,
+    mirrored=20,
+    mirrors=1,
 )
 
 
@@ -71,7 +74,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize(
-    "names", [("echo", "stream", "worker", "start"), ("list", "edit", "editors", "history"), ("save",)], ids=" ".join
+    "names",
+    [("echo", "stream", "worker", "start"), ("list", "edit", "editors", "history"), ("save",), ("sync", "mirror")],
+    ids=" ".join,
 )
 def test_each_measurement_gives_rows(bench: Bench, names: tuple[str, ...]) -> None:
     said: list[str] = []
