@@ -326,11 +326,6 @@ class Reconciler:
         async with self._turn:
             return Known(tuple(self._mounts.units()), dict(self._standings))
 
-    def source_of(self, id: FunctionId) -> str:
-        """The source that a function is of; `local`, also if there is none of that id."""
-        unit = self.find(id)
-        return LOCAL if unit is None else unit.source
-
     def find(self, id: FunctionId) -> Unit | None:
         """The claim to an id that counts, as its files were last read."""
         standing = self._standings.get(id)

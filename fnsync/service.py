@@ -34,7 +34,7 @@ from fnsync.git.materialize import TreeLimits
 from fnsync.git.proposals import Target, clean
 from fnsync.git.pull import Puller
 from fnsync.git.worktree import WorkTree
-from fnsync.model import LOCAL
+from fnsync.model import LOCAL, FunctionId
 from fnsync.notices import REPOSITORY, Failing
 from fnsync.notifying import Notifier
 from fnsync.periodic import every
@@ -220,7 +220,7 @@ class Service:
             self.snapshots,
             policy,
             config.data / "previews" / "reading",
-            self.reconciler.source_of,
+            self._sources_of,
         )
         await self.previews.start()
         # Watching begins before the first look, so that nothing is missed between the two.
@@ -261,6 +261,11 @@ class Service:
                     self.lifecycle,
                     pushes=repository.push,
                 )
+
+    def _sources_of(self, id: FunctionId | None) -> list[str]:
+        """Where a function is from; of one that is not here, or of all (None), where it may be from."""
+        unit = None if id is None else self.reconciler.find(id)
+        return [unit.source] if unit is not None else [LOCAL, *self.sources.may_have(id)]
 
     def _committed(self) -> None:
         if self.pulls is not None:

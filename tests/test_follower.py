@@ -152,3 +152,24 @@ async def test_many_who_ask_for_one_ref_are_one_question(tmp_path: Path) -> None
     followers["acme"] = follower(tmp_path, prefix="b_", **keys)
     assert (await refs.resolve("acme", commit)).prefix == "b_", "as the configuration is now"
     await followers["acme"].close()
+
+
+async def test_no_two_waits_are_the_same(tmp_path: Path) -> None:
+    """Many servers that were started at once do not ask one host at once for ever."""
+    one = follower(tmp_path)
+    assert len({round(one._plan() or 0.0, 3) for _ in range(20)}) > 10
+
+
+async def test_a_hash_that_is_here_needs_no_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = Remote(tmp_path, {"shout.py": PIPE.format("one")})
+    commit = remote.head()
+    one = follower(tmp_path, url=remote.url, path="functions")
+    refs = SourceRefs(LocalRefs(None, "origin"), lambda name: one)
+    monkeypatch.setattr("fnsync.syncing.refs.FRESH_S", 0.0)
+    names = ("main", commit, commit[:8])
+    for name in names:
+        assert (await refs.resolve("acme", name)).commit == commit
+    remote.vanish()
+    for name in reversed(names):
+        assert (await refs.resolve("acme", name)).commit == commit, "what was fetched before is used"
+    await one.close()

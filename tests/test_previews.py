@@ -755,5 +755,11 @@ def test_a_restart_keeps_nothing_that_is_needed(repository: Repository, module_s
         with again.client() as client:
             assert said(ask(client, f"echo@{commit}")) == "after"
             assert said(ask(client, "echo")) == "live"
+            git, away = repository.root / ".git", repository.root.with_name("away.git")
+            git.rename(away)
+            try:
+                assert said(ask(client, f"echo@{commit}")) == "after", "by a whole hash, git is not asked again"
+            finally:
+                away.rename(git)
     finally:
         again.stop()

@@ -563,6 +563,138 @@ def test_functions_of_a_source_are_not_changed_here(followed: Following) -> None
         assert answer.status_code == 409
 
 
+def test_a_function_that_only_a_branch_has_is_tried_and_listed(followed: Following) -> None:
+    followed.remote.push({"fresh.py": PIPE.format("fresh")}, branch="feature-y")
+    assert "fresh" in followed.call("acme_fresh@feature-y").text
+    with followed.server.client() as client:
+        listed = {one["id"] for one in client.get("/v1/models", params={"ref": "feature-y"}).json()["data"]}
+        assert {"acme_fresh@feature-y", "acme_shout@feature-y"} <= listed
+        assert client.get("/v1/models", params={"ref": "no-such"}).status_code == 404
+    unknown = followed.call("acme_nothing@feature-y")
+    assert unknown.status_code == 404 and "feature-y" in unknown.text
+
+
+def test_the_status_tells_how_a_source_stands(followed: Following) -> None:
+    commit = followed.remote.push({"shout.py": PIPE.format("one louder")}, "Shout louder")
+    told = followed.command("sync")
+    assert told.returncode == 0 and f"{commit[:8]} Shout louder (Ada)\n  loaded: acme_shout" in told.stdout, told.stderr
+    (found,) = followed.server.status()["sources"]
+    assert (found["url"], found["ref"], found["commit"]["commit"]) == (followed.remote.url, None, commit)
+    assert (found["commit"]["subject"], found["commit"]["author"]) == ("Shout louder", "Ada") and found["age_s"] < 60
+    shown = followed.command("status").stdout
+    assert f"source acme: {followed.remote.url} default branch functions: following\n" in shown
+    assert f"  serves  {commit[:8]} Shout louder (Ada)\n  fetched " in shown and "functions: 2 ready" in shown
+    (line,) = [line for line in shown.splitlines() if line.startswith("acme_shout ")]
+    assert commit[:8] in line and line.endswith("acme:shout.py")
+
+    def failures() -> float:
+        with followed.server.client() as client:
+            lines = client.get("/metrics").text.splitlines()
+        line = next(line for line in lines if line.startswith('fnsync_source_failures_total{source="acme"}'))
+        return float(line.split()[1])
+
+    before = failures()
+    followed.remote.vanish()
+    try:
+        failing(followed, "fetch_failed")
+        shown = followed.command("status").stdout
+        assert "failing\n" in shown and "fails for " in shown and "; last try " in shown and "; next try in " in shown
+        assert str(followed.remote.bare) in shown and failures() == before + 1
+    finally:
+        followed.remote.come_back()
+
+
+def test_a_hangup_has_sources_synced(followed: Following) -> None:
+    followed.remote.push({"shout.py": PIPE.format("hung up")})
+    followed.server.process.send_signal(signal.SIGHUP)
+    followed.says("hung up")
+
+
+def test_a_failing_source_keeps_no_other_from_being_synced(followed: Following, tmp_path: Path) -> None:
+    added = followed.command("source", "add", f"file://{tmp_path}/nowhere", "--name", "aaa")
+    assert added.returncode != 0 and "fnsync source remove aaa" in added.stderr
+    try:
+        followed.remote.push({"shout.py": PIPE.format("all the same")})
+        told = followed.command("sync")
+        assert told.returncode == 1 and "nowhere" in told.stderr and "loaded: acme_shout" in told.stdout
+    finally:
+        assert followed.command("source", "remove", "aaa").returncode == 0
+    assert "all the same" in followed.call().text
+
+
+def test_what_is_taken_of_a_repository(followed: Following) -> None:
+    for number in range(3):
+        followed.remote.push({"shout.py": PIPE.format(f"number {number}")})
+    followed.sync()
+    mirror = followed.server.data / "sources/acme/mirror"
+
+    def commits() -> int:
+        line = ["git", "-C", mirror, "rev-list", "--count", followed.remote.head()]
+        return int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+
+    total = int(followed.remote.there.git("rev-list", "--count", "HEAD"))
+    shutil.rmtree(mirror)
+    followed.sync()
+    assert commits() == 1 < total
+    shutil.rmtree(mirror)
+    followed.reconfigure(include=["s*.py"], depth=0)
+    followed.sync(force=True)
+    assert followed.call("acme_other").status_code == 404 and "number 2" in followed.call().text and commits() == total
+    followed.reconfigure(ignore=["shout.py"])
+    followed.sync(force=True)
+    assert followed.call().status_code == 404 and "other" in followed.call("acme_other").text
+
+
+def test_the_last_commits_are_kept_for_going_back(followed: Following) -> None:
+    made = []
+    for number in range(6):
+        made.append(followed.remote.push({"shout.py": PIPE.format(f"number {number}")}))
+        followed.sync()
+    assert [one["commit"] for one in followed.source()["history"]] == made[4:1:-1], "`keep`, with what serves"
+    followed.remote.vanish()
+    try:
+        assert followed.post("rollback", {"commit": made[2][:8]}).json()["commit"] == made[2]
+        assert "number 2" in followed.call().text
+        assert followed.command("source", "list", "acme").stdout.count("\n  before  ") == 3
+    finally:
+        followed.remote.come_back()
+
+
+def test_what_went_wrong_heals_without_anybody(followed: Following) -> None:
+    followed.reconfigure(interval="200ms")
+    followed.remote.vanish()
+    wait_for("the failure", lambda: followed.source()["failures"] >= 2)
+    followed.remote.come_back()
+    followed.remote.push({"shout.py": PIPE.format("back")})
+    followed.says("back")
+    for file in (followed.server.data / "sources/acme/mirror/objects").rglob("*"):
+        if file.is_file():
+            file.chmod(0o600)
+            file.write_bytes(b"\0" * 16)
+    followed.remote.push({"shout.py": PIPE.format("healed")})
+    followed.says("healed")
+    commit = followed.remote.push({"shout.py": PIPE.format("rewritten")}, amend=True)
+    followed.says("rewritten")
+    assert followed.source()["commit"]["commit"] == commit and followed.source()["error"] is None
+
+
+def test_submodules_are_taken_where_that_is_wanted(followed: Following, tmp_path: Path) -> None:
+    inner = Remote(tmp_path, {"deep.py": PIPE.format("from below")})
+    there = followed.remote.there
+    there.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", inner.url, "functions/inner")
+    there.git("commit", "-q", "-m", "a submodule")
+    there.git("push", "-q", "origin", "HEAD:refs/heads/main")
+    try:
+        followed.sync()
+        assert followed.call("acme_deep").status_code == 404
+        followed.reconfigure(submodules=True)
+        followed.sync()
+        assert "from below" in followed.call("acme_deep").text
+    finally:
+        followed.reconfigure()
+        there.git("rm", "-q", "-f", "functions/inner", ".gitmodules")
+
+
 # ---- restarts --------------------------------------------------------------------------------------------
 
 

@@ -44,8 +44,13 @@ class Offers:
         if not self._previewing.may(caller):
             raise UnknownRef(f"there is no branch, tag or commit {ref[:200]!r} in this repository")
         offered = await self._previewing.previews.offered(ref)
-        read = [_unloaded(unit, offered.committed_at) for unit in offered.units if unit.problem is None]
-        usable = [function for function in read if self._is_usable(world, function, caller)]
+        read = {
+            unit.id: _unloaded(unit, one.committed_at)
+            for one in reversed(offered)
+            for unit in one.units
+            if unit.problem is None
+        }
+        usable = [function for function in read.values() if self._is_usable(world, function, caller)]
         asking = [function for function in usable if _needs_worker(function)]
         found = {function.id: function for function in usable if not _needs_worker(function)}
         found |= await self._loaded(world, ref, caller, asking)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,16 @@ from typing import Any
 
 import structlog
 
-from fnsync.errors import FnsyncError, LoadFailed, Saturated, SourceError, SourceRefused, Unavailable
+from fnsync.errors import (
+    FnsyncError,
+    LoadFailed,
+    Saturated,
+    SourceError,
+    SourceRefused,
+    Unavailable,
+    UnknownFunction,
+    UnknownRef,
+)
 from fnsync.loading import problem_of
 from fnsync.model import LOCAL, CommitId, FunctionId, LiveFunction, Preview, Problem
 from fnsync.plan import Policy, candidate_of, denied_import
@@ -97,17 +106,18 @@ class Previews:
         snapshots: Snapshots,
         policy: Policy,
         folder: Path,
-        source_of: Callable[[FunctionId], str] = lambda _: LOCAL,
+        sources_of: Callable[[FunctionId | None], Sequence[str]] = lambda _: (LOCAL,),
     ) -> None:
-        """`folder`: for files while they are read. `source_of`: where a function comes from, by its id."""
+        """`folder`: for files while they are read. `sources_of`: where a function comes from, by its id; of one that is
+        not here yet, where it may come from; None: where any does."""
         self.refs = refs
         self._executor = executor
         self._snapshots = snapshots
         self._policy = policy
         self._scratch = Scratch(folder)
-        self._source_of = source_of
+        self._sources_of = sources_of
         self._kept: OrderedDict[tuple[FunctionId, CommitId], _Kept] = OrderedDict()
-        self._units: OrderedDict[CommitId, asyncio.Task[Offered]] = OrderedDict()
+        self._units: OrderedDict[Where, asyncio.Task[Offered]] = OrderedDict()
         self._room = asyncio.Semaphore(READS)
         self._loads = asyncio.Semaphore(LOADS)
 
@@ -129,25 +139,62 @@ class Previews:
         Raises UnknownRef, UnknownFunction that names both, LoadFailed for what does not load there, Unavailable,
         RepositoryError.
         """
-        where = await self.refs.resolve(self._source_of(id), ref)
-        function = await self._function(id, where, ref, world.functions.get(id))
-        return Entered(function, self._world(world, function))
+        refused: FnsyncError | None = None
+        for source in self._sources_of(id):
+            try:
+                where = await self.refs.resolve(source, ref)
+                function = await self._function(id, where, ref, world.functions.get(id))
+            except (UnknownRef, UnknownFunction) as exc:
+                refused = refused or exc
+                continue
+            return Entered(function, self._world(world, function))
+        assert refused is not None
+        raise refused
 
-    async def offered(self, ref: str) -> Offered:
-        """All functions of the local repository as of a ref, by id; read, not loaded. Raises UnknownRef, SourceRefused,
-        RepositoryError, NotWritable."""
-        where = await self.refs.resolve(LOCAL, ref)
-        task = self._units.get(where.commit)
+    async def offered(self, ref: str) -> list[Offered]:
+        """All functions as of a ref, of each repository that has it, the local one first; read, not loaded.
+
+        A source that cannot be asked is left out and logged. Raises UnknownRef, SourceRefused, RepositoryError,
+        NotWritable.
+        """
+        sources = self._sources_of(None)
+        results = await asyncio.gather(*(self._offered(source, ref) for source in sources), return_exceptions=True)
+        refused = [result for result in results if isinstance(result, BaseException)]
+        for source, result in zip(sources, results, strict=True):
+            if isinstance(result, Offered | UnknownRef):
+                continue
+            if source == LOCAL or not isinstance(result, FnsyncError):
+                raise result
+            log.warning("preview_not_listed", source=source, ref=ref, error=result.message)
+        if len(refused) == len(results):
+            raise refused[0]
+        return [result for result in results if isinstance(result, Offered)]
+
+    async def _offered(self, source: str, ref: str) -> Offered:
+        where = await self.refs.resolve(source, ref)
+        task = self._units.get(where)
         if task is None:
-            task = self._units[where.commit] = asyncio.create_task(self._read_all(where))
-            task.add_done_callback(lambda done: self._units_read(where.commit, done))
-        self._units.move_to_end(where.commit)
+            task = self._units[where] = asyncio.create_task(self._read_all(where))
+            task.add_done_callback(lambda done: self._units_read(where, done))
+        self._units.move_to_end(where)
         return await asyncio.shield(task)
 
     async def name(self, id: FunctionId, ref: str) -> str:
         """What the processes and logs of a preview go by. Raises UnknownRef, RepositoryError."""
-        where = await self.refs.resolve(self._source_of(id), ref)
-        return Preview(where.commit).name(id)
+        first, refused = None, None
+        for source in self._sources_of(id):
+            try:
+                commit = (await self.refs.resolve(source, ref)).commit
+            except UnknownRef as exc:
+                refused = refused or exc
+                continue
+            if (id, commit) in self._kept:
+                return Preview(commit).name(id)
+            first = first or commit
+        if first is None:
+            assert refused is not None
+            raise refused
+        return Preview(first).name(id)
 
     def status(self) -> list[dict[str, Any]]:
         """How each stands, the one used last first; from any thread."""
@@ -158,7 +205,7 @@ class Previews:
     async def _function(self, id: FunctionId, where: Where, ref: str, live: LiveFunction | None) -> LiveFunction:
         key = (id, where.commit)
         kept = self._kept.get(key)
-        if kept is None or self._is_over(kept, live):
+        if kept is None or kept.where != where or self._is_over(kept, live):
             kept = self._begin(id, where, ref, live)
         self._kept.move_to_end(key)
         kept.ref = ref
@@ -269,9 +316,9 @@ class Previews:
         async with self._room:
             return await asyncio.to_thread(read_all, where, self._scratch)
 
-    def _units_read(self, commit: CommitId, done: asyncio.Task[Offered]) -> None:
+    def _units_read(self, where: Where, done: asyncio.Task[Offered]) -> None:
         if done.cancelled() or done.exception() is not None:
-            self._units.pop(commit, None)
+            self._units.pop(where, None)
         for other, task in list(self._units.items()):
             if len(self._units) > LISTED and task.done():
                 del self._units[other]

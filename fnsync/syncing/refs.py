@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from fnsync.errors import FetchFailed, FnsyncError, NotFound, Unavailable, UnknownRef
 from fnsync.git import refs
+from fnsync.git.refnames import may_be_commit
 from fnsync.model import LOCAL
 from fnsync.previews.refs import FETCHES, FRESH_S, KEPT, Refs, Where
 from fnsync.syncing.follower import Follower
@@ -29,7 +30,7 @@ class _Known:
     def holds(self, follower: Follower, ref: str) -> bool:
         if self.follower is not follower or self.mark != follower.mark:
             return False
-        is_pinned = isinstance(self.found, Where) and self.found.commit == ref
+        is_pinned = isinstance(self.found, Where) and may_be_commit(ref) and self.found.commit.startswith(ref.lower())
         return is_pinned or time.monotonic() - self.at <= FRESH_S
 
 

@@ -107,6 +107,12 @@ class Sources:
             raise NotFound(f"there is no source {name[:64]!r}", hint=hint)
         return follower
 
+    def may_have(self, id: FunctionId | None) -> list[str]:
+        """The sources that may have a function which is not here, by its id; the most likely first. None: all."""
+        prefixes = {name: follower.config.prefix for name, follower in self._followers.items()}
+        fitting = [name for name, prefix in prefixes.items() if id is None or id.startswith(prefix)]
+        return sorted(fitting, key=lambda name: -len(prefixes[name]))
+
     def ask(self, name: str) -> None:
         """Have a sync of a source begin. Raises NotFound."""
         self.find(name).ask()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fnsync.configgit import SourceConfig, SyncConfig
-from fnsync.errors import RepositoryError
+from fnsync.errors import FetchFailed, RepositoryError
 from fnsync.git.access import GitAccess, access
 from fnsync.git.githubapp import GithubTokens
 from fnsync.git.materialize import Selection, TreeLimits, clean
@@ -130,20 +130,35 @@ class Workshop:
         return access(config.auth, config.url, self._environ, self._scratch, tokens=self._tokens, named=named)
 
     def find(self, ref: str) -> Where:
-        """The commit that a ref means at the remote; all contents of it are here then. Raises as `fetch` does."""
+        """The commit that a ref means at the remote, or meant when it was asked last; all of it is here then.
+
+        Raises as `fetch` does.
+        """
         self._begin()
         try:
             with self._access() as granted:
-                commit = self._mirror.fetch(ref, granted, self._tell)
-                self._verified(commit.commit, commit.tag)
-                target = self.trees / f"{PREVIEW}{commit.commit}"
+                commit, tag = self._meaning(ref, granted)
+                self._verified(commit, tag)
+                target = self.trees / f"{PREVIEW}{commit}"
                 # What a partial mirror lacks comes in one go so; the files themselves are not needed.
-                self._mirror.materialize(commit.commit, target, self._limits, granted)
+                self._mirror.materialize(commit, target, self._limits, granted)
                 shutil.rmtree(target, ignore_errors=True)
         finally:
             self._end()
         config = self._config
-        return Where(self._mirror.folder, commit.commit, self._selection, config.name, config.prefix)
+        return Where(self._mirror.folder, commit, self._selection, config.name, config.prefix)
+
+    def _meaning(self, ref: str, granted: GitAccess) -> tuple[CommitId, str | None]:
+        """The commit of a ref, and the tag if it is one."""
+        try:
+            fetched = self._mirror.fetch(ref, granted, self._tell)
+            return fetched.commit, fetched.tag
+        except FetchFailed as exc:
+            known = None if exc.reason == "unknown_ref" else self._mirror.resolve(ref)
+            if known is None:
+                raise
+            log.warning("%s is taken as it was fetched last: %s", ref, exc.message)
+            return known, None
 
     def verified(self, commit: CommitId) -> str | None:
         """Who signed a commit that is here. Raises VerificationFailed, RepositoryError."""
