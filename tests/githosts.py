@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -112,6 +113,8 @@ class CuttingProxy:
     spoil_after: int | None = None
     #: Passes nothing on behind so many, and keeps the connection.
     hold_after: int | None = None
+    #: Passes so many bytes on at a time, a thousand times a second.
+    drip: int | None = None
     #: Counts only from where the next pack begins.
     in_pack: bool = False
     passed: int = 0
@@ -122,7 +125,7 @@ class CuttingProxy:
         return f"http://{LOOPBACK}:{self.port}/{name}"
 
     def reset(self, *, in_pack: bool = False, **how: int | None) -> None:
-        self.cut_after = self.spoil_after = self.hold_after = None
+        self.cut_after = self.spoil_after = self.hold_after = self.drip = None
         self.in_pack = in_pack
         self.passed = 0
         self.has_struck.clear()
@@ -164,6 +167,11 @@ class CuttingProxy:
             while data := source.recv(1 << 14):
                 if is_answer:
                     data = self._treated(data, target)
+                    while self.drip is not None and data:
+                        target.sendall(data[: self.drip])
+                        data = data[self.drip :]
+                        self.has_struck.set()
+                        time.sleep(0.001)
                 target.sendall(data)
         for end in (source, target):
             with suppress(OSError):

@@ -6,10 +6,12 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -698,3 +700,33 @@ def test_a_mirror_knows_no_address(origin: Origin, tmp_path: Path) -> None:
     line = ["git", f"--git-dir={mirror.folder}", "cat-file", "-p", f"{head}:functions/a.py"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode and PIPE not in done.stdout
+
+
+def test_a_git_daemon_is_mirrored(origin: Origin, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    line = ["git", "daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", f"--port={port}"]
+    line.append(f"--base-path={tmp_path}")
+    daemon = subprocess.Popen([*line, str(tmp_path)], stderr=subprocess.DEVNULL)
+    try:
+        mirror = mirror_of(origin, tmp_path, f"git://127.0.0.1:{port}/origin/.git")
+
+        def fetched() -> CommitId | None:
+            with suppress(FetchFailed):  # it does not listen yet
+                return mirror.fetch("main").commit
+            return None
+
+        head = wait_for("the daemon", fetched)
+        assert head == origin.head()
+        assert contents(mirror.materialize(head, tmp_path / "t").folder) == {"a.py": PIPE, "b.py": "3\n"}
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def test_a_slow_connection_only_costs_time(hosted: Hosted) -> None:
+    hosted.mirror.fetch("main")
+    head = hosted.grow()
+    hosted.proxy.reset(drip=1 << 12)
+    assert hosted.mirror.fetch("main").commit == head
+    assert hosted.proxy.has_struck.is_set() and hosted.proxy.passed > 500_000

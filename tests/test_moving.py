@@ -16,6 +16,7 @@ import pytest
 
 from fnsync.cli import exits, nearby
 from fnsync.cli.importing import _progress, outcome_table
+from fnsync.cli.progress import following
 from fnsync.service import lock
 from tests.commands import Told, run, run_program
 from tests.conftest import ADMIN_TOKEN, Project, Server
@@ -340,3 +341,15 @@ def test_hundreds_of_functions_are_taken_in_at_once(folder: Path, tmp_path: Path
     assert [(row["id"], row["created_at"], row["content"]) for row in rows] == [
         (one["id"], one["created_at"], one["content"]) for one in sent
     ]
+
+
+def test_progress_of_a_sync_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    main, other = pty.openpty()
+    with os.fdopen(other, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        with following(lambda: "receiving objects 40 %", "syncing acme"):
+            shown = ""
+            while "syncing acme: receiving objects 40 %" not in shown:
+                shown += os.read(main, 65536).decode(errors="replace")
+    os.close(main)

@@ -446,6 +446,8 @@ def test_only_signed_commits_are_applied(hosts: Hosts) -> None:
     later = hosts.sign(None, "nobody's again")
     hosts.fails("signed", "verification_failed")
     assert hosts.says("signed_sure") == "ada's"
+    kept = {path.name.partition("-")[0] for path in (hosts.server.data / "sources/signed/trees").iterdir()}
+    assert kept == {commit}, "nothing of what is not signed was written out"
     for ref in (later, unsigned):
         assert hosts.call(f"signed_sure@{ref}").status_code != 200
         assert hosts.post("signed", "rollback", {"commit": ref}).status_code in (404, 409)
@@ -470,6 +472,10 @@ def fetching(hosts: Hosts) -> set[int]:
 
 
 def test_a_kill_in_mid_fetch_and_remotes_that_are_gone(hosts: Hosts) -> None:
+    pinned = hosts.source("cut")["commit"]["commit"]
+    hosts.change("cut", "rolled back")
+    hosts.sync("cut")
+    assert hosts.post("cut", "rollback").json()["commit"] == pinned
     live = {name: one["commit"] for name, one in hosts.sources().items()}
     texts = {f"{name}_{one}": hosts.says(f"{name}_{one}") for name in hosts.remotes for one in FIVE}
     commit = hosts.change("cut", "after the kill")
@@ -485,6 +491,7 @@ def test_a_kill_in_mid_fetch_and_remotes_that_are_gone(hosts: Hosts) -> None:
         hosts.remotes[name].vanish()
     hosts.again()
     assert {id: hosts.says(id) for id in texts} == texts
+    assert hosts.source("cut")["pinned"] == pinned, "a pin outlives the server"
     wait_for("the end of what was left", lambda: not orphans & fetching(hosts))
     for name in gone:
         wait_for(f"the failure of {name}", lambda name=name: hosts.source(name)["state"] == "failing")
@@ -494,6 +501,7 @@ def test_a_kill_in_mid_fetch_and_remotes_that_are_gone(hosts: Hosts) -> None:
     hosts.proxy.reset()
     hosts.proxy.let_go()
     wait_for("the fetch that is cut", lambda: hosts.source("cut")["progress"] is None)
+    assert hosts.post("cut", "unpin").status_code == 200
     assert hosts.sync("cut")["commit"] == commit
     assert hosts.says("cut_one") == "after the kill"
     left = [path.name for path in (hosts.server.data / "sources/cut").iterdir()]
