@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import IO, Any
 
 import structlog
@@ -20,6 +17,7 @@ from fnsync.chat.lifecycle import Lifecycle
 from fnsync.chat.unfiltered import Unfiltered
 from fnsync.chat.upstreams import Upstreams
 from fnsync.config import Config
+from fnsync.datafolder import take_folders
 from fnsync.edits.archive import Archive
 from fnsync.edits.checkouts import Checkouts
 from fnsync.edits.manager import Manager
@@ -27,7 +25,7 @@ from fnsync.edits.readonly import ReadOnly
 from fnsync.edits.rotation import Rotation
 from fnsync.edits.vendoring import Vendor
 from fnsync.edits.writer import Writer
-from fnsync.errors import ConfigError, FnsyncError, RepositoryError
+from fnsync.errors import FnsyncError, RepositoryError
 from fnsync.git.edit import Recovered, TreeEditor
 from fnsync.git.journal import Journal
 from fnsync.git.materialize import TreeLimits
@@ -35,7 +33,6 @@ from fnsync.git.proposals import Target, clean
 from fnsync.git.pull import Puller
 from fnsync.git.worktree import WorkTree
 from fnsync.model import LOCAL, FunctionId
-from fnsync.notices import REPOSITORY, Failing
 from fnsync.notifying import Notifier
 from fnsync.periodic import every
 from fnsync.plan import Policy
@@ -49,25 +46,24 @@ from fnsync.pullgate import PullGate
 from fnsync.pulls import Pulls
 from fnsync.reconcile import HEAD_S, Reconciler
 from fnsync.registry import Registry
+from fnsync.remotes import Remotes
 from fnsync.reports import ReloadReport
 from fnsync.runtime.environments import Environments, EnvironmentState, RequirementsPolicy
 from fnsync.runtime.executor import Executor, ExecutorOptions
 from fnsync.runtime.logs import LogLine
 from fnsync.source.catalog import Catalog
 from fnsync.source.snapshots import Snapshots
-from fnsync.sourcestate import SourceState
-from fnsync.status import counted_by_source, failing_of, functions_status, repository_status
+from fnsync.status import functions_status, repository_status
 from fnsync.store.filing import filing_of
 from fnsync.store.index import Index
 from fnsync.store.state import State
 from fnsync.syncing.editing import SourceEditor
 from fnsync.syncing.refs import SourceRefs
 from fnsync.syncing.sources import Sources
-from fnsync.syncing.telling import source_status
 from fnsync.uservalves import UserValves
 from fnsync.vault import Vault
 from fnsync.watch import Watcher
-from fnsync.webhooks import Followed, Webhooks
+from fnsync.webhooks import Webhooks
 
 log = structlog.get_logger()
 
@@ -112,8 +108,6 @@ class Service:
         data = config.data
         self.worktree: WorkTree | None = None
         self.editor: TreeEditor | None = None
-        #: None: there is no usable repository, or this is no server.
-        self.pulls: Pulls | None = None
         #: None: this is no server.
         self.plans: Plans | None = None
         self._serving = serving
@@ -143,6 +137,8 @@ class Service:
         self.vault.check()
         #: Git repositories that are followed beside the local functions.
         self.sources = Sources(config, environ, self._publish, listeners.step)
+        #: Those, and the repository's own remote.
+        self.remotes = Remotes(self.sources, lambda: tuple(self.reconciler.standings.values()))
         self.checkouts = Checkouts(
             data / "scratch", config.sync, environ, lambda: [one.config for one in self.sources.followers.values()]
         )
@@ -151,10 +147,10 @@ class Service:
         self.filing = filing_of(data)
         self.upstreams = Upstreams(config.upstreams, environ)
         self.notifier = Notifier(
-            config.notifications if serving else (), environ, self.version, self._settled, self._failing
+            config.notifications if serving else (), environ, self.version, self._settled, self.remotes.failing
         )
         self.lifecycle.listen(self.notifier.hear)
-        self.webhooks = Webhooks(config.webhooks if serving else (), environ, self)
+        self.webhooks = Webhooks(config.webhooks if serving else (), environ, self.remotes)
         self._on_reload = listeners.reload
         self._on_step = listeners.step
         self._watching: asyncio.Task[None] | None = None
@@ -252,7 +248,7 @@ class Service:
                 puller = Puller(self.editor, repository.remote, repository.branch, replays=repository.push)
                 if config.webhooks:
                     await asyncio.to_thread(_look, puller)
-                self.pulls = Pulls(
+                self.remotes.pulls = Pulls(
                     puller,
                     self.editor.worktree,
                     repository.pull,
@@ -268,53 +264,14 @@ class Service:
         return [unit.source] if unit is not None else [LOCAL, *self.sources.may_have(id)]
 
     def _committed(self) -> None:
-        if self.pulls is not None:
-            self.pulls.edited()
-
-    @property
-    def follows(self) -> bool:
-        """Whether anything is synced by itself."""
-        return bool(self.sources.followers) or self._exchanges
-
-    @property
-    def _exchanges(self) -> bool:
-        pulls = self.pulls
-        return pulls is not None and (pulls.interval_s is not None or pulls.pushes.enabled)
-
-    def sync(self) -> None:
-        """Have all that is followed by itself synced now."""
-        self.sources.ask_all()
-        if self.pulls is not None and self._exchanges:
-            self.pulls.ask()
+        if self.remotes.pulls is not None:
+            self.remotes.pulls.edited()
 
     def _publish(self, event: str, about: Mapping[str, Any]) -> None:
         self.lifecycle.publish(event, data=about)
 
     async def _settled(self) -> None:
         await self.reconciler.settled()
-
-    def _failing(self, source: str) -> list[Failing]:
-        return failing_of(self.reconciler.standings.values(), LOCAL if source == REPOSITORY else source)
-
-    def source_states(self) -> list[SourceState]:
-        """How the repository and the sources stand, for metrics."""
-        counts = counted_by_source(tuple(self.reconciler.standings.values()))
-        repository = [] if self.pulls is None else [self.pulls.state(counts.get(LOCAL, {}))]
-        sources = self.sources.followers.items()
-        return repository + [follower.state(counts.get(name, {})) for name, follower in sources]
-
-    def followed(self) -> list[Followed]:
-        """What a webhook can have begin."""
-        repository = [] if self.pulls is None else [self.pulls.followed()]
-        sources = (one.config for one in self.sources.followers.values() if not one.config.suspend)
-        return repository + [Followed(one.name, one.url, one.ref) for one in sources]
-
-    def ask(self, name: str) -> None:
-        """Have the sync of what is followed under that name begin."""
-        if name != REPOSITORY:
-            self.sources.ask(name)
-        elif self.pulls is not None:
-            self.pulls.ask()
 
     def _added_at(self, id: str) -> int | None:
         account = self.state.account(id)
@@ -382,8 +339,8 @@ class Service:
         if self.plans is not None:
             self.plans.close()
         await self.sources.close()
-        if self.pulls is not None:
-            await self.pulls.close()
+        if self.remotes.pulls is not None:
+            await self.remotes.pulls.close()
         await self.notifier.close()
         for task in self._periodic:
             task.cancel()
@@ -410,8 +367,7 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """What `/api/status` answers; blocking (it asks git)."""
-        reconciler, executor = self.reconciler, self.executor
-        counts = counted_by_source(tuple(reconciler.standings.values()))
+        reconciler, executor, pulls = self.reconciler, self.executor, self.remotes.pulls
         return {
             "version": self.version,
             "ready": reconciler.ready.is_set() and not self.draining,
@@ -419,12 +375,10 @@ class Service:
             "started_at": self.started_at,
             "uptime_s": round(time.time() - self.started_at, 3),
             "repository": repository_status(self.worktree, self.config.repository.write),
-            "pull": self.pulls.status() if self.pulls is not None else None,
-            "sources": [
-                source_status(follower, counts.get(name, {})) for name, follower in self.sources.followers.items()
-            ],
+            "pull": pulls.status() if pulls is not None else None,
+            "sources": self.remotes.sources_status(),
             "sources_problem": self.sources.problem,
-            "push": self.pulls.pushes.status() if self.pulls is not None else None,
+            "push": pulls.pushes.status() if pulls is not None else None,
             "watcher": {"mode": self.watcher.mode, "problem": self.watcher.problem},
             "sandbox": executor.sandbox(),
             "environments": [asdict(state) for state in executor.environments.states()],
@@ -445,39 +399,3 @@ def _look(puller: Puller) -> None:
         puller.look()
     except FnsyncError as exc:  # the first pull says so, to whom it concerns
         log.info("remote_unknown", error=str(exc))
-
-
-def take_folders(functions: Path, data: Path) -> IO[str]:
-    """Make the folders that are missing and take the data folder. Raises ConfigError that names the folder."""
-    for key, folder in (("functions", functions), ("data", data)):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if key == "data":
-                # Tokens and copies of everything: never for git, whatever the project's own .gitignore says.
-                (folder / ".gitignore").write_text("*\n", encoding="ascii")
-                return lock(folder)
-        except OSError as exc:
-            raise ConfigError(
-                f"{key}: {folder} cannot be used: {exc.strerror or exc}",
-                hint=f"name another folder (`{key}:` in fnsync.yaml, or FNSYNC_{key.upper()})",
-            ) from exc
-    raise AssertionError("the data folder comes last")
-
-
-def lock(data: Path) -> IO[str]:
-    """Take the data folder for this process. Raises ConfigError when another server has it."""
-    file = (data / "lock").open("a+", encoding="ascii")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        file.seek(0)
-        pid = file.read().strip() or "unknown"
-        file.close()
-        raise ConfigError(
-            f"another fnsync (pid {pid}) serves with the data folder {data}",
-            hint="stop it, or give this one a data folder of its own (`data:` in fnsync.yaml, or FNSYNC_DATA)",
-        ) from exc
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file

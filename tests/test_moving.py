@@ -17,7 +17,7 @@ import pytest
 from fnsync.cli import exits, nearby
 from fnsync.cli.importing import _progress, outcome_table
 from fnsync.cli.progress import following
-from fnsync.service import lock
+from fnsync.datafolder import lock
 from tests.commands import Told, run, run_program
 from tests.conftest import ADMIN_TOKEN, Project, Server
 from tests.test_importing import BROKEN, PIPE, TUNED, entry

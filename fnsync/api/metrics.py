@@ -100,7 +100,7 @@ class _Collector(Collector):
         yield from (requests, durations)
 
     def _pulls(self) -> Iterator[Metric]:
-        pulls = self._service.pulls
+        pulls = self._service.remotes.pulls
         if pulls is None:
             return
         outcomes = CounterMetricFamily("fnsync_pulls", "Pulls of the repository, by outcome.", labels=("outcome",))
@@ -122,7 +122,7 @@ class _Collector(Collector):
 
     def _syncs(self) -> Iterator[Metric]:
         service = self._service
-        yield from of_sources(service.source_states(), time.time())
+        yield from of_sources(service.remotes.states(), time.time())
         yield from of_messages("fnsync_webhooks", "Webhooks by result.", dict(service.webhooks.counts))
         yield from of_messages("fnsync_notifications", "Notifications by result.", dict(service.notifier.counts))
 

@@ -102,10 +102,10 @@ class _Server(uvicorn.Server):
 
     def _on_hangup(self, had_terminal: bool) -> None:
         """Sync now; but where nothing is followed, or the signal says that our terminal is gone, stop."""
-        if not self._service.follows or (had_terminal and not os.isatty(0)):
+        if not self._service.remotes.are_followed or (had_terminal and not os.isatty(0)):
             self._on_signal()
         else:
-            self._service.sync()
+            self._service.remotes.ask_all()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -30,8 +30,7 @@ from fnsync.errors import (
 )
 from fnsync.model import FunctionId
 from fnsync.reports import ReloadReport
-from fnsync.status import counted_by_source
-from fnsync.syncing.telling import source_status, synced_of
+from fnsync.syncing.telling import synced_of
 
 if TYPE_CHECKING:
     from fnsync.service import Service
@@ -268,9 +267,9 @@ class SourceEndpoints:
 
     async def list(self, exchange: Exchange) -> None:
         """`GET /api/sources`."""
-        sources = self._service.sources
-        found = [self._told(name) for name in sources.followers]
-        await exchange.json(200, {"sources": found, "problem": sources.problem})
+        service = self._service
+        found = {"sources": service.remotes.sources_status(), "problem": service.sources.problem}
+        await exchange.json(200, found)
 
     async def get(self, exchange: Exchange) -> None:
         """`GET /api/sources/{name}`."""
@@ -340,7 +339,7 @@ class SourceEndpoints:
         return parse(form, body if body.strip() else b"{}")
 
     def _told(self, name: str) -> dict[str, Any]:
-        return _told(self._service, name)
+        return self._service.remotes.source_status(name)
 
 
 async def add_source(service: Service, exchange: Exchange, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -349,12 +348,7 @@ async def add_source(service: Service, exchange: Exchange, entry: Mapping[str, A
     named = {"name": name, **{key: value for key, value in entry.items() if key != "name"}}
     await service.source_editor.add(named, exchange.caller)
     await service.sources.reload()
-    return _told(service, name)
-
-
-def _told(service: Service, name: str) -> dict[str, Any]:
-    counts = counted_by_source(tuple(service.reconciler.standings.values()))
-    return source_status(service.sources.find(name), counts.get(name, {}))
+    return service.remotes.source_status(name)
 
 
 def name_of(url: str) -> str:

@@ -57,7 +57,7 @@ class SyncEndpoints:
     """Answers what is asked about the remote."""
 
     def __init__(self, service: Service) -> None:
-        self._pulls = service.pulls
+        self._pulls = service.remotes.pulls
         self._max_body = service.config.server.max_body
 
     def routes(self) -> list[Route]:
