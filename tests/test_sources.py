@@ -144,7 +144,8 @@ def test_what_is_pushed_goes_live(followed: Following) -> None:
     assert sorted(synced["loaded"]) == ["acme_shout", "acme_third"]
     answer = followed.call()
     assert "two" in answer.text, "a sync answers when its functions do"
-    assert answer.headers["X-Fnsync-Commit"] == commit
+    # Git is asked behind all else.
+    wait_for("its commit", lambda: followed.call().headers.get("X-Fnsync-Commit") == commit)
     assert followed.call("acme_other").status_code == 200
     row = followed.server.function("acme_shout")
     assert row is not None and (row["source"], row["commit"], row["path"]) == ("acme", commit, "acme:shout.py")
