@@ -10,13 +10,11 @@ from pathlib import Path
 
 import structlog
 
-from fnsync.changes import LiveChanges
 from fnsync.errors import FnsyncError, LoadFailed, SourceError
-from fnsync.indexing import IndexWriter
 from fnsync.model import FunctionId, LiveFunction, Problem, Tree, Unit
+from fnsync.parts import Parts
 from fnsync.plan import (
     QUARANTINED,
-    Policy,
     Standing,
     Step,
     applied,
@@ -25,14 +23,9 @@ from fnsync.plan import (
     good_of,
     governed,
 )
-from fnsync.provenances import Provenances
-from fnsync.registry import Registry
 from fnsync.reports import LoadTally, Outcome
 from fnsync.retries import Retries
-from fnsync.runtime.executor import Executor
-from fnsync.source.mounts import Mounts, told
-from fnsync.source.snapshots import Snapshots
-from fnsync.standings import Standings
+from fnsync.source.mounts import told
 
 log = structlog.get_logger()
 
@@ -40,34 +33,21 @@ log = structlog.get_logger()
 class Loading:
     """What is being loaded, at most one thing for each function. The reconciler's; on the loop."""
 
-    def __init__(
-        self,
-        *,
-        mounts: Mounts,
-        snapshots: Snapshots,
-        registry: Registry,
-        executor: Executor,
-        provenances: Provenances,
-        policy: Policy,
-        standings: Standings,
-        changes: LiveChanges,
-        writer: IndexWriter,
-        retry: Callable[[FunctionId], object],
-    ) -> None:
+    def __init__(self, parts: Parts, retry: Callable[[FunctionId], object]) -> None:
         """`retry` is called when a load that failed is to be tried again."""
         self.tally = LoadTally()
         #: The tasks by function.
         self.under_way: dict[FunctionId, asyncio.Task[None]] = {}
         self.retries = Retries(retry)
-        self._mounts = mounts
-        self._snapshots = snapshots
-        self._registry = registry
-        self._executor = executor
-        self._provenances = provenances
-        self._policy = policy
-        self._standings = standings
-        self._changes = changes
-        self._writer = writer
+        self._mounts = parts.mounts
+        self._snapshots = parts.snapshots
+        self._registry = parts.registry
+        self._executor = parts.executor
+        self._provenances = parts.provenances
+        self._policy = parts.policy
+        self._standings = parts.standings
+        self._changes = parts.changes
+        self._writer = parts.writer
 
     def begin(self, step: Step, standing: Standing, outcome: Outcome) -> asyncio.Task[None]:
         """Load, or apply what concerns no code; the function's standing tells what came of it."""

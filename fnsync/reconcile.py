@@ -17,20 +17,10 @@ from fnsync.errors import RepositoryError
 from fnsync.git.traces import Made
 from fnsync.indexing import IndexWriter
 from fnsync.loading import Loading
-from fnsync.model import (
-    LOCAL,
-    FunctionId,
-    Problem,
-    Revision,
-    Tree,
-    Unit,
-    User,
-)
+from fnsync.model import LOCAL, FunctionId, Problem, Revision, Tree, Unit, User
+from fnsync.parts import Parts
 from fnsync.periodic import every
-from fnsync.plan import (
-    Known,
-    Policy,
-)
+from fnsync.plan import Known, Policy
 from fnsync.provenance import Provenance
 from fnsync.provenances import HEAD_NOTE, Provenances
 from fnsync.registry import Registry
@@ -41,7 +31,7 @@ from fnsync.source.mounts import Mounts
 from fnsync.source.snapshots import Snapshots
 from fnsync.standings import Standings
 from fnsync.store.index import Index
-from fnsync.stored import Stored, mark_note, read_stored
+from fnsync.stored import mark_note, read_stored
 from fnsync.switching import Switching
 from fnsync.taking import Taking
 
@@ -89,39 +79,22 @@ class Reconciler:
         self._standings = Standings(policy.active)
         self._writer = IndexWriter(index, self._mounts.root_of, self._standings, self._provenances, policy.active)
         self._turn = asyncio.Lock()
-        self._loading = Loading(
-            mounts=self._mounts,
-            snapshots=snapshots,
-            registry=registry,
-            executor=executor,
-            provenances=self._provenances,
-            policy=policy,
-            standings=self._standings,
-            changes=self._changes,
-            writer=self._writer,
-            retry=lambda id: self._spawn(self._retry(id)),
+        parts = Parts(
+            self._mounts,
+            snapshots,
+            registry,
+            executor,
+            self._provenances,
+            policy,
+            self._standings,
+            self._changes,
+            self._writer,
         )
-        self._taking = Taking(
-            mounts=self._mounts,
-            snapshots=snapshots,
-            registry=registry,
-            executor=executor,
-            provenances=self._provenances,
-            policy=policy,
-            standings=self._standings,
-            changes=self._changes,
-            writer=self._writer,
-            loading=self._loading,
-            quarantine=quarantine or {},
-            spawn=self._spawn,
-        )
+        self._loading = Loading(parts, retry=lambda id: self._spawn(self._retry(id)))
+        self._taking = Taking(parts, loading=self._loading, quarantine=quarantine or {}, spawn=self._spawn)
         self._switching = Switching(
+            parts,
             turn=self._turn,
-            registry=registry,
-            mounts=self._mounts,
-            provenances=self._provenances,
-            policy=policy,
-            standings=self._standings,
             taking=self._taking,
             loading=self._loading,
             mounted=self._mounted,
@@ -157,7 +130,7 @@ class Reconciler:
     async def start(self) -> None:
         """Bring back what served before, look at the files, and begin to load what changed meanwhile."""
         outcome = Outcome()
-        stored = await asyncio.to_thread(self._read_stored)
+        stored = await asyncio.to_thread(read_stored, self._index, self._snapshots, self._trees)
         self._provenances.restore(stored.rows, stored.heads)
         self._writer.heads = self._provenances.heads()
         self._mounts.restore(stored.units, stored.marks)
@@ -176,9 +149,6 @@ class Reconciler:
             asyncio.create_task(every(COLLECT_S, self._collect, "cleaning")),
         ]
         self._spawn(self._finish_start(loads, outcome))
-
-    def _read_stored(self) -> Stored:
-        return read_stored(self._index, self._snapshots, self._trees)
 
     async def _finish_start(self, loads: list[asyncio.Task[None]], outcome: Outcome) -> None:
         await asyncio.gather(*loads, return_exceptions=True)

@@ -10,12 +10,10 @@ from dataclasses import replace
 from fnsync.errors import Conflict, LoadFailed, NotFound, UnknownFunction
 from fnsync.loading import Loading
 from fnsync.model import FunctionId, Revision, Tree, Unit
-from fnsync.plan import Policy, denied_import, quarantine_of
-from fnsync.provenances import Provenances
-from fnsync.registry import Registry
+from fnsync.parts import Parts
+from fnsync.plan import denied_import, quarantine_of
 from fnsync.reports import Outcome, ReloadReport
-from fnsync.source.mounts import Mounts, read_from
-from fnsync.standings import Standings
+from fnsync.source.mounts import read_from
 from fnsync.taking import Taking
 
 #: How long a switch that goes live at once is held back for functions that are slow to load, in seconds.
@@ -27,13 +25,9 @@ class Switching:
 
     def __init__(
         self,
+        parts: Parts,
         *,
         turn: asyncio.Lock,
-        registry: Registry,
-        mounts: Mounts,
-        provenances: Provenances,
-        policy: Policy,
-        standings: Standings,
         taking: Taking,
         loading: Loading,
         mounted: Callable[[Iterable[Tree]], None],
@@ -41,11 +35,11 @@ class Switching:
     ) -> None:
         """`mounted` is told of trees that are looked at from now on; `finish` waits for loads, and for the index."""
         self._turn = turn
-        self._registry = registry
-        self._mounts = mounts
-        self._provenances = provenances
-        self._policy = policy
-        self._standings = standings
+        self._registry = parts.registry
+        self._mounts = parts.mounts
+        self._provenances = parts.provenances
+        self._policy = parts.policy
+        self._standings = parts.standings
         self._taking = taking
         self._loading = loading
         self._mounted = mounted

@@ -9,13 +9,11 @@ from typing import Any
 
 import structlog
 
-from fnsync.changes import LiveChanges
-from fnsync.indexing import IndexWriter
 from fnsync.loading import Loading, same_files
 from fnsync.model import FunctionId, FunctionRow, GoodRevision, LiveFunction, Problem, Revision, Touch, Tree, Unit
+from fnsync.parts import Parts
 from fnsync.places import source_of
 from fnsync.plan import (
-    Policy,
     Standing,
     Step,
     choose,
@@ -28,14 +26,8 @@ from fnsync.plan import (
     left_of,
     missing_of,
 )
-from fnsync.provenances import Provenances
-from fnsync.registry import Registry
 from fnsync.reports import Outcome
-from fnsync.runtime.executor import Executor
 from fnsync.source.catalog import Changes
-from fnsync.source.mounts import Mounts
-from fnsync.source.snapshots import Snapshots
-from fnsync.standings import Standings
 
 log = structlog.get_logger()
 
@@ -47,16 +39,8 @@ class Taking:
 
     def __init__(
         self,
+        parts: Parts,
         *,
-        mounts: Mounts,
-        snapshots: Snapshots,
-        registry: Registry,
-        executor: Executor,
-        provenances: Provenances,
-        policy: Policy,
-        standings: Standings,
-        changes: LiveChanges,
-        writer: IndexWriter,
         loading: Loading,
         quarantine: Mapping[FunctionId, Revision],
         spawn: Spawn,
@@ -66,15 +50,15 @@ class Taking:
         self.refused: tuple[Problem, ...] = ()
         #: The revision of a function that is not taken.
         self.quarantine = dict(quarantine)
-        self._mounts = mounts
-        self._snapshots = snapshots
-        self._registry = registry
-        self._executor = executor
-        self._provenances = provenances
-        self._policy = policy
-        self._standings = standings
-        self._changes = changes
-        self._writer = writer
+        self._mounts = parts.mounts
+        self._snapshots = parts.snapshots
+        self._registry = parts.registry
+        self._executor = parts.executor
+        self._provenances = parts.provenances
+        self._policy = parts.policy
+        self._standings = parts.standings
+        self._changes = parts.changes
+        self._writer = parts.writer
         self._loading = loading
         self._spawn = spawn
 
