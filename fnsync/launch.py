@@ -60,6 +60,7 @@ async def _serve(service: Service, listener: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 20)
+    gc.enable()
     url = _url(listener.getsockname())
     record = msgspec.json.encode({"pid": os.getpid(), "url": url})
     (config.data / "server.json").write_bytes(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def dev(config: ConfigFile = None, host: Host = None, port: Port = None) -> None
 
 
 def _run(file: ConfigFile, host: str | None, port: int | None, *, dev: bool) -> None:
+    gc.disable()  # what is imported stays: `launch` turns it on again
     from fnsync.config import load  # start time of the other commands
 
     environ = dict(os.environ)
