@@ -51,7 +51,7 @@ class Notice:
     id: str
 
 
-def source_of(data: Mapping[str, Any]) -> str:
+def named(data: Mapping[str, Any]) -> str:
     """What an event is about: a source, or `repository`."""
     return str(data.get("source") or REPOSITORY)
 
@@ -71,7 +71,7 @@ def notice(
         "id": id,
         "event": event,
         "at": round(at, 3),
-        "source": None if event == TEST else source_of(data),
+        "source": None if event == TEST else named(data),
         "url": redacted(url, url) if isinstance(url, str) else None,
         "ref": _text(data.get("ref") or data.get("branch")),
         "commit": {"hash": commit, "subject": _text(data.get("subject")), "author": _text(data.get("author"))}
@@ -84,7 +84,7 @@ def notice(
     return Notice(event, msgspec.json.encode(body), id)
 
 
-class Health:
+class Conditions:
     """How the sources stand as far as it was told; says when that turns."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Health:
         self, event: str, data: Mapping[str, Any], failing: Sequence[Failing]
     ) -> tuple[str, Mapping[str, Any] | None] | None:
         """The event that follows from one, and what is wrong; None: nothing turned."""
-        source = source_of(data)
+        source = named(data)
         error = self._wrong_by(event, data, failing)
         was_wrong = source in self._wrong
         if error is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from fnsync.configgit import NotificationConfig
-from fnsync.notices import LIVE, TEST, Failing, Health, Notice, notice, source_of
+from fnsync.notices import LIVE, TEST, Conditions, Failing, Notice, named, notice
 from fnsync.posting import Answered, Poster
 from fnsync.signatures import sign
 
@@ -176,7 +176,7 @@ class Notifier:
         }
         self._settled = settled
         self._failing = failing
-        self._health = Health()
+        self._conditions = Conditions()
         #: Source -> what was heard of it and is not told yet: name of the event, when, what was published with it.
         self._heard: dict[str, deque[tuple[str, float, Mapping[str, Any]]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -185,7 +185,7 @@ class Notifier:
         """Tell of an event that was published; never waits."""
         if not self._receivers or not event.startswith("sync."):
             return
-        source = source_of(data)
+        source = named(data)
         heard = self._heard.setdefault(source, deque(maxlen=MOST_HEARD))
         heard.append((event, time.time(), data))
         if source not in self._tasks:
@@ -233,7 +233,7 @@ class Notifier:
                 log.info("notice_early", source=source, event_name=event)
             failing = self._failing(source)
         self._post(notice(event, at, data, failing))
-        turned = self._health.turned(event, data, failing)
+        turned = self._conditions.turned(event, data, failing)
         if turned is not None:
             name, error = turned
             self._post(notice(name, at, data, failing, error))

@@ -16,7 +16,7 @@ from fnsync import notifying
 from fnsync.configgit import NotificationConfig
 from fnsync.errors import ConfigError
 from fnsync.model import LOCAL, FunctionId, Problem, Unit
-from fnsync.notices import Failing, Health, notice
+from fnsync.notices import Conditions, Failing, notice
 from fnsync.notifying import Notifier
 from fnsync.plan import QUARANTINED, REMOVED_UPSTREAM, Standing
 from fnsync.posting import ANSWER_BYTES, Poster
@@ -293,7 +293,7 @@ FETCH, PUSH = {"code": "fetch_failed", "error": "away"}, {"code": "push_failed",
 def test_when_a_source_is_degraded_and_when_it_recovers(
     events: list[tuple[str, dict[str, Any], list[Failing]]], turns: list[str | None]
 ) -> None:
-    health = Health()
+    health = Conditions()
     found = [health.turned(event, data, failing) for event, data, failing in events]
     assert [turn and turn[0] for turn in found] == turns
 

@@ -27,9 +27,12 @@ class Form(BaseModel):
 F = TypeVar("F", bound=BaseModel)
 
 
-async def read_body(exchange: Exchange, form: type[F], limit: int) -> F:
-    """The body as a `form`. Raises Invalid that names each wrong field, and what `Exchange.body` raises."""
+async def read_body(exchange: Exchange, form: type[F], limit: int, *, optional: bool = False) -> F:
+    """The body as a `form`; where it is `optional`, the form's defaults without one. Raises Invalid that names each
+    wrong field, and what `Exchange.body` raises."""
     body = await exchange.body(limit)
+    if optional and not body.strip():
+        body = b"{}"
     if len(body) > LARGE_BODY_BYTES:
         return await asyncio.to_thread(parse, form, body)
     return parse(form, body)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from fnsync.api.exchange import Exchange
-from fnsync.api.forms import F, Form, parse, read_body
+from fnsync.api.forms import Form, read_body
 from fnsync.api.routes import Route, api_route, ok
 from fnsync.errors import (
     Conflict,
@@ -60,7 +60,7 @@ class NewSource(BaseModel):
     url: str
 
 
-class SourceSync(Form):
+class Sync(Form):
     force: bool = Field(False, description="Also past the guard, and outside of windows")
 
 
@@ -197,7 +197,7 @@ class SourceEndpoints:
                 "Sync a source now",
                 GROUP,
                 synced,
-                body=SourceSync,
+                body=Sync,
                 errors=(Invalid, *SYNC_ERRORS),
             ),
             api_route(
@@ -290,13 +290,13 @@ class SourceEndpoints:
 
     async def sync(self, exchange: Exchange) -> None:
         """`POST /api/sources/{name}/sync`."""
-        form = await self._form(exchange, SourceSync)
+        form = await read_body(exchange, Sync, self._max_body, optional=True)
         synced = await self._service.sources.find(_name(exchange)).sync(force=form.force)
         await exchange.json(200, synced_of(synced))
 
     async def rollback(self, exchange: Exchange) -> None:
         """`POST /api/sources/{name}/rollback`."""
-        form = await self._form(exchange, SourceRollback)
+        form = await read_body(exchange, SourceRollback, self._max_body, optional=True)
         synced = await self._service.sources.find(_name(exchange)).rollback(form.commit)
         await exchange.json(200, synced_of(synced))
 
@@ -332,11 +332,6 @@ class SourceEndpoints:
         await self._service.source_editor.suspend(name, suspended, exchange.caller)
         await self._service.sources.reload()
         await exchange.json(200, self._told(name))
-
-    async def _form(self, exchange: Exchange, form: type[F]) -> F:
-        """The body as a form; without one, its defaults."""
-        body = await exchange.body(self._max_body)
-        return parse(form, body if body.strip() else b"{}")
 
     def _told(self, name: str) -> dict[str, Any]:
         return self._service.remotes.source_status(name)

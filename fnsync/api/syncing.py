@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from fnsync.api.exchange import Exchange
-from fnsync.api.forms import Form, parse
+from fnsync.api.forms import read_body
 from fnsync.api.routes import Route, api_route, ok
-from fnsync.api.sources import SourceHeld
+from fnsync.api.sources import SourceHeld, Sync
 from fnsync.errors import (
     FetchFailed,
     Invalid,
@@ -32,10 +32,6 @@ class CommitAnswer(BaseModel):
     author: str
     at: int = Field(description="When it was committed, in seconds since 1970")
     subject: str
-
-
-class Sync(Form):
-    force: bool = Field(False, description="Also past the guard, and outside of windows")
 
 
 class PulledAnswer(BaseModel):
@@ -91,6 +87,5 @@ class SyncEndpoints:
             raise RepositoryError(
                 "no git repository can be used, so nothing can be pulled", hint="see the server's log"
             )
-        body = await exchange.body(self._max_body)
-        force = parse(Sync, body if body.strip() else b"{}").force
-        await exchange.json(200, self._pulls.told(await self._pulls.sync(force=force)))
+        form = await read_body(exchange, Sync, self._max_body, optional=True)
+        await exchange.json(200, self._pulls.told(await self._pulls.sync(force=form.force)))
