@@ -125,8 +125,8 @@ class ModelEndpoints:
 
     async def _entry(self, model: str, caller: User) -> Entry:
         world = self._service.registry.world
-        asked = self._previewing.asked(model, caller)
-        if asked is None or await self._models.lists(world, model, caller):
+        asked = await self._previewing.asked_model(world, model, caller)
+        if asked is None:
             return await self._models.entry(world, model, caller)
         try:
             entered = await self._previewing.enter(world, asked, caller)

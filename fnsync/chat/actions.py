@@ -79,9 +79,8 @@ class Actions:
     async def _entry(self, turn: Turn) -> Entry:
         """The entry of the chat's model, which may have answered as of a ref. Raises UnknownModel, and what
         `Previewing.turn_to` raises."""
-        model = turn.request.model
-        asked = self._previewing.asked(model, turn.caller)
-        if asked is not None and not await self._models.lists(turn.world, model, turn.caller):
+        asked = await self._previewing.asked_model(turn.world, turn.request.model, turn.caller)
+        if asked is not None:
             await self._previewing.turn_to(turn, asked)
         return await self._models.entry(turn.world, turn.request.model, turn.caller)
 

@@ -24,7 +24,7 @@ from fnsync.chat.filtering import Describe, Filtered, Source
 from fnsync.chat.filters import Chain, Filters
 from fnsync.chat.models import Models
 from fnsync.chat.outlets import Outlets
-from fnsync.chat.previewing import Previewing
+from fnsync.chat.previewing import AT, Previewing
 from fnsync.chat.rates import Rates
 from fnsync.chat.render import Renderer, stream_error
 from fnsync.chat.requests import ChatRequest
@@ -115,10 +115,11 @@ class Completions:
     async def _answering(self, turn: Turn) -> LiveFunction | Found:
         """What answers the request of a client, who may name a ref; functions and filters may not. Raises as
         `_resolve`, and what `Previewing.turn_to` raises."""
-        model = turn.request.model
         previewing = None if turn.depth else self._previewing
-        asked = None if previewing is None else previewing.asked(model, turn.caller)
-        if previewing is None or asked is None or await self._models.lists(turn.world, model, turn.caller):
+        if previewing is None or AT not in turn.request.model:
+            return await self._resolve(turn)
+        asked = await previewing.asked_model(turn.world, turn.request.model, turn.caller)
+        if asked is None:
             return await self._resolve(turn)
         try:
             await previewing.turn_to(turn, asked)

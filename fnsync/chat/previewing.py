@@ -56,6 +56,11 @@ class Previewing:
         name, _, ref = text.partition(AT)
         return Asked(name, ref) if name and ref else None
 
+    async def asked_model(self, world: World, model: str, caller: User) -> Asked | None:
+        """The same for the name of a model; None also where there is a model of just that name."""
+        asked = self.asked(model, caller)
+        return None if asked is None or await self._models.lists(world, model, caller) else asked
+
     async def enter(self, world: World, asked: Asked, caller: User) -> Entered:
         """The function as of the ref, and the world with it. Raises UnknownFunction, also where the caller may not use
         it, be it live or there; and what `Previews.enter` raises."""
