@@ -8,10 +8,11 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests import webserver
 
 #: Status, headers, body.
 Answer = tuple[int, dict[str, str], bytes]
@@ -50,60 +51,28 @@ class Receiver:
         return [message.headers["x-fnsync-event"] for message in self.messages]
 
 
-def _handler(receiver: Receiver, connections: list[socket.socket]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def setup(self) -> None:
-            super().setup()
-            connections.append(self.connection)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def handle(self) -> None:
-            with suppress(BrokenPipeError, ConnectionResetError):  # whoever asked may have gone
-                super().handle()
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = receiver.then.pop(0) if receiver.then else OK
-            receiver.messages.append(Message(self.path, headers, body))
-            if answer is None:
-                receiver.release.wait(30)
-                self.close_connection = True
-                return
-            status, more, said = answer
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(said))} | more).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(said)
-
-    return Handler
-
-
 @contextmanager
 def receiving() -> Iterator[Receiver]:
     """A receiver that runs for the block."""
     receiver = Receiver()
-    connections: list[socket.socket] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(receiver, connections))
-    server.daemon_threads = False  # so that the end waits for them
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_address[1]}/in"
-    try:
-        yield receiver
-    finally:
-        receiver.release.set()
-        server.shutdown()
-        for connection in connections:
-            with suppress(OSError):  # it is closed already
-                connection.shutdown(socket.SHUT_RDWR)
-        server.server_close()
-        thread.join()
+
+    class Receiving(webserver.Handler):
+        def do_POST(self) -> None:
+            message = Message(self.path, *self.take())
+            answer = receiver.then.pop(0) if receiver.then else OK
+            receiver.messages.append(message)
+            if answer is None:
+                receiver.release.wait(30)
+                self.close_connection = True
+            else:
+                self.answer(*answer)
+
+    with webserver.serving(Receiving) as url:
+        receiver.url = f"{url}/in"
+        try:
+            yield receiver
+        finally:
+            receiver.release.set()
 
 
 def closed_port() -> int:

@@ -11,13 +11,13 @@ anything else     `one two three`, streamed or not
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests import webserver
 
 WORDS = ("one ", "two ", "three")
 KEY = "sk-very-secret-key"
@@ -80,29 +80,14 @@ def serving(port: int = 0) -> Iterator[Upstream]:
     upstream = Upstream()
     upstream.lists.set()
 
-    connections: list[socket.socket] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def setup(self) -> None:
-            super().setup()
-            connections.append(self.connection)
-
-        def handle(self) -> None:
-            with suppress(BrokenPipeError, ConnectionResetError):  # whoever asked may have gone
-                super().handle()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
+    class Handler(webserver.Handler):
         def do_GET(self) -> None:
-            self.take()
+            self.noted()
             upstream.lists.wait(30)
             self.whole(upstream.list_status, json.dumps(upstream.models).encode())
 
         def do_POST(self) -> None:
-            body = json.loads(self.take())
+            body = json.loads(self.noted())
             said = str(body["messages"][-1]["content"])
             if said == "!silent":
                 upstream.release.wait(30)
@@ -117,18 +102,13 @@ def serving(port: int = 0) -> Iterator[Upstream]:
             else:
                 self.whole(200, WHOLE, ("X-Request-Id", "req-1"), ("Set-Cookie", "a=b"))
 
-        def take(self) -> bytes:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
+        def noted(self) -> bytes:
+            headers, body = self.take()
             upstream.requests.append(Request(self.path, headers, body))
             return body
 
         def whole(self, status: int, body: bytes, *headers: tuple[str, str], type: str = "application/json") -> None:
-            self.send_response(status)
-            for name, value in (("Content-Type", type), ("Content-Length", str(len(body))), *headers):
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(status, {"Content-Type": type, **dict(headers)}, body)
 
         def stream(self, said: str) -> None:
             self.send_response(200)
@@ -159,19 +139,9 @@ def serving(port: int = 0) -> Iterator[Upstream]:
             self.connection.settimeout(None)
             return True
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = False  # so that the end waits for them
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    upstream.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
-        yield upstream
-    finally:
-        upstream.lists.set()
-        upstream.release.set()
-        server.shutdown()
-        for connection in connections:
-            with suppress(OSError):  # it is closed already
-                connection.shutdown(socket.SHUT_RDWR)
-        server.server_close()
-        thread.join()
+    with webserver.serving(Handler, port) as upstream.url:
+        try:
+            yield upstream
+        finally:
+            upstream.lists.set()
+            upstream.release.set()
