@@ -22,6 +22,7 @@ from fnsync.git.access import GitAccess
 from fnsync.git.bare import PROMISED
 from fnsync.git.materialize import Selection
 from fnsync.git.mirror import Fetched, Mirror, MirrorOptions
+from fnsync.git.passage import Passage
 from fnsync.model import CommitId
 from tests.conftest import wait_for
 from tests.githosts import CuttingProxy, HttpGitHost
@@ -106,7 +107,7 @@ def test_little_is_fetched_and_the_rest_when_it_is_needed(origin: Origin, tmp_pa
     mirror = mirror_of(origin, tmp_path)
     done = mirror.fetch("main")
     head = CommitId(origin.head())
-    assert done == Fetched(head, "refs/heads/main", None, False, (), 0)
+    assert done == Fetched(head, "refs/heads/main", None)
     assert git(mirror, "rev-list", "--count", head) == "1"
     assert missing(mirror, head) == 3
     made = mirror.materialize(head, tmp_path / "trees" / head)
@@ -188,7 +189,7 @@ def test_refs_of_every_kind(origin: Origin, tmp_path: Path) -> None:
     }
     for ref, (commit, name, tag) in expected.items():
         done = mirror.fetch(ref)
-        assert (done.commit, done.ref, done.tag, done.rewritten) == (commit, name, tag, False), ref
+        assert done == Fetched(commit, name, tag), ref
     here = {
         "feature/x": second,
         "both": first,
@@ -213,15 +214,17 @@ def test_a_short_hash_of_what_is_no_tip_is_found(origin: Origin, tmp_path: Path)
 def test_a_new_version_in_the_range_is_followed(origin: Origin, tmp_path: Path) -> None:
     origin.git("tag", "v1.0.0")
     mirror = mirror_of(origin, tmp_path)
-    mirror.fetch("^1")
+    old = mirror.fetch("^1").commit
     head = origin.put({"b.py": "4\n"}, "four")
     origin.git("tag", "v1.1.0")
     done = mirror.fetch("^1")
-    assert (done.commit, done.tag, done.rewritten, done.count) == (head, "v1.1.0", False, 1)
+    assert (done.commit, done.tag) == (head, "v1.1.0")
+    assert told(mirror, old, head) == (1, False)
     moved = origin.put({"b.py": "5\n"}, "five")
     origin.git("tag", "-f", "v1.1.0")
     done = mirror.fetch("^1")
-    assert (done.commit, done.tag, done.rewritten) == (moved, "v1.1.0", False), "it was moved on"
+    assert (done.commit, done.tag) == (moved, "v1.1.0")
+    assert told(mirror, head, moved) == (1, False), "it was moved on"
 
 
 @pytest.mark.parametrize(
@@ -259,14 +262,22 @@ def test_what_came_since_the_last_fetch_is_told(origin: Origin, tmp_path: Path) 
     old = mirror.fetch("main").commit
     origin.put({"b.py": "4\n"}, "four")
     new = origin.put({"a.py": None, "c/main.py": PIPE}, "five\x1b[31m")
-    done = mirror.fetch("main")
+    assert mirror.fetch("main").commit == new
+    done = mirror.passage(old, new)
     assert (done.count, done.rewritten) == (2, False)
     assert [commit.subject for commit in done.commits] == ["five [31m", "four"]
     assert mirror.commit(new) == done.commits[0] and done.commits[0].author == "A"
     assert mirror.changed(old, new) == frozenset({"a.py", "b.py", "c/main.py"})
     assert mirror.changed(CommitId("1" * 40), new) is None
-    assert mirror.between(old, new) == (done.commits, 2)
-    assert mirror.fetch("main") == Fetched(new, "refs/heads/main", None, False, (), 0)
+    assert mirror.passage(new, old) == Passage((), 0, True)
+    assert mirror.passage(new, new) == Passage()
+    assert mirror.fetch("main") == Fetched(new, "refs/heads/main", None)
+
+
+def told(mirror: Mirror, old: CommitId, new: CommitId) -> tuple[int, bool]:
+    """How many commits lie between two, and whether history was rewritten."""
+    done = mirror.passage(old, new)
+    return done.count, done.rewritten
 
 
 def _grow_empty(origin: Origin, count: int) -> None:
@@ -288,7 +299,8 @@ def test_a_merge_of_an_older_branch_brings_no_more_than_is_near(origin: Origin, 
     old = mirror.fetch("main").commit
     origin.git("merge", "-q", "--no-ff", "-m", "merge", "feature")
     done = mirror.fetch("main")
-    assert (done.commit, done.rewritten, done.count) == (origin.head(), False, 2)
+    assert done.commit == origin.head()
+    assert told(mirror, old, done.commit) == (2, False)
     assert mirror.changed(old, done.commit) == frozenset({"f.py"})
     assert int(git(mirror, "rev-list", "--count", "main")) < 30
 
@@ -307,16 +319,18 @@ def test_a_rewritten_history_is_followed_and_noted(origin: Origin, tmp_path: Pat
         origin.put({"z.py": PIPE})
         origin.git("branch", "-q", "-f", "main")
     new = CommitId(origin.git("rev-parse", "main"))
-    done = mirror.fetch("main")
-    assert (done.commit, done.rewritten) == (new, True)
+    assert mirror.fetch("main").commit == new
+    count, rewritten = told(mirror, old, new)
+    assert rewritten
     if depth == 0 or kind != "back":  # else it is not known what led to the old one
-        assert done.count == {"amended": 1, "back": 0, "unrelated": 1}[kind]
+        assert count == {"amended": 1, "back": 0, "unrelated": 1}[kind]
     changed = {"amended": {"a.py"}, "back": {"b.py"}, "unrelated": {"a.py", "b.py", "z.py"}}[kind]
     assert mirror.changed(old, new) == frozenset(changed)
     assert mirror.materialize(new, tmp_path / "t").commit == new
     origin.git("switch", "-q", "-f", "main")
     later = origin.put({"c.py": PIPE})
-    assert mirror.fetch("main").rewritten is False
+    assert mirror.fetch("main").commit == later
+    assert told(mirror, new, later) == (1, False)
     assert mirror.fetch(old).commit == old, "what was served before is still here"
     assert mirror.fetch("main").commit == later
 
@@ -620,7 +634,7 @@ def test_another_url_makes_the_mirror_anew(origin: Origin, tmp_path: Path) -> No
     mirror = mirror_of(other, tmp_path)
     assert mirror.resolve("main") is None
     done = mirror.fetch("main")
-    assert (done.commit, done.rewritten, done.count) == (head, False, 0)
+    assert done == Fetched(head, "refs/heads/main", None)
     assert git(mirror, "rev-list", "--all") == head
 
 
@@ -661,13 +675,13 @@ def test_what_is_not_kept_is_dropped(origin: Origin, tmp_path: Path, partial: bo
     assert sum(path.stat().st_size for path in mirror.folder.rglob("*.pack")) < 100_000
     assert len(list(mirror.folder.rglob("*.pack"))) == 1
     assert mirror.changed(old, new) == frozenset({"b.py"})
-    assert mirror.fetch("main") == Fetched(new, "refs/heads/main", None, False, (), 0)
+    assert mirror.fetch("main") == Fetched(new, "refs/heads/main", None)
     assert mirror.fetch("other").commit == other
     for number, commit in enumerate((old, new)):
         assert mirror.materialize(commit, tmp_path / f"t{number}").files == 2
     later = origin.put({"b.py": "later\n"})
     done = mirror.fetch("main")
-    assert (done.commit, done.count, done.rewritten) == (later, 1, False)
+    assert done.commit == later and told(mirror, new, later) == (1, False)
 
 
 # ---- what must not get out, or in --------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from fnsync.errors import FetchFailed, FnsyncError, NotWritable
 from fnsync.git import bare, command, refnames
 from fnsync.git.materialize import Provide
 from fnsync.git.refnames import Target
-from fnsync.git.remote import TOLD, Commit, log
 from fnsync.git.semver import range_of
 from fnsync.git.transfer import Remote, reason_of
 from fnsync.model import CommitId
@@ -70,12 +69,6 @@ class Fetched:
     #: The full name at the remote, or the hash.
     ref: str
     tag: str | None
-    #: Whether what the same name stood for at the last fetch is no part of its history any more.
-    rewritten: bool
-    #: The newest of those that came since the last fetch of the same ref, newest first; none the first time.
-    commits: tuple[Commit, ...]
-    #: How many came. Where the past is not here, merged branches are counted as far as they are.
-    count: int
 
 
 class Unusable(Exception):
@@ -96,7 +89,6 @@ class Fetch:
         self._remote = remote
         self._depth = 0 if plain else options.depth
         self._is_partial = options.partial and not plain and bare.can_be_partial()
-        self._leading: set[tuple[CommitId, CommitId]] = set()
 
     def run(self, ref: str | None) -> Fetched:
         """Bring what a ref is at the remote. Raises Unusable beside what `Mirror.fetch` does."""
@@ -114,9 +106,7 @@ class Fetch:
         if since != commit:
             lines.append(f"update {asked} {commit}")
         bare.update(self._place, lines)
-        rewritten = before is not None and before.commit != commit and not self._leads_to(before.commit, commit)
-        commits, count = ((), 0) if since is None or since == commit else between(self._place, since, commit)
-        return Fetched(commit, target.ref, target.tag, rewritten, commits, count)
+        return Fetched(commit, target.ref, target.tag)
 
     def ensure(self, commit: CommitId) -> None:
         """Have a commit here, whatever it was fetched as. Raises as `run`."""
@@ -285,37 +275,11 @@ class Fetch:
 
     def _leads_to(self, old: CommitId, new: CommitId) -> bool:
         """Whether `old` is in the history of `new`, as far as that is here."""
-        if (old, new) not in self._leading:
-            line = ("merge-base", "--is-ancestor", old, new)
-            if command.attempt(self._place, "--git-dir=.", *line).code:
-                return False  # perhaps not yet
-            self._leading.add((old, new))
-        return True
+        return command.attempt(self._place, "--git-dir=.", "merge-base", "--is-ancestor", old, new).code == 0
 
     def _tell(self, phase: str) -> None:
         if self._remote.on_progress is not None:
             self._remote.on_progress(phase, None)
-
-
-def between(repository: Path, old: CommitId, new: CommitId) -> tuple[tuple[Commit, ...], int]:
-    """The newest commits that `new` has and `old` has not, and how many there are. Raises RepositoryError."""
-    past = (old, *_cut_off(repository, old))
-    span = (new, *(f"^{commit}" for commit in past))
-    commits = log(repository, f"--max-count={TOLD}", *span)
-    if len(commits) < TOLD:
-        return commits, len(commits)
-    _, count = command.run(repository, "--git-dir=.", "rev-list", "--count", *span, "--")
-    return commits, int(count)
-
-
-def _cut_off(repository: Path, commit: CommitId) -> list[CommitId]:
-    """The parents of a commit that a shallow repository says has none, as far as they are here."""
-    if commit.encode() not in bare.shallow(repository):
-        return []
-    _, content = command.run(repository, "--git-dir=.", "cat-file", "commit", commit)
-    lines = content.partition(b"\n\n")[0].decode(errors="replace").splitlines()
-    parents = [line.removeprefix("parent ") for line in lines if line.startswith("parent ")]
-    return [found for found in bare.look(repository, *parents) if found is not None]
 
 
 def _local(ref: str) -> str:

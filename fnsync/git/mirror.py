@@ -26,8 +26,9 @@ from typing import TypeVar
 from fnsync.errors import FetchFailed, NotWritable, RepositoryError, SourceRefused
 from fnsync.git import bare, command, lfs, refnames, submodules
 from fnsync.git.access import GitAccess
-from fnsync.git.fetches import Fetch, Fetched, MirrorOptions, Unusable, between
+from fnsync.git.fetches import Fetch, Fetched, MirrorOptions, Unusable
 from fnsync.git.materialize import Finish, Made, Materialized, materialize
+from fnsync.git.passage import Passage, passage
 from fnsync.git.remote import Commit, log
 from fnsync.git.selection import Selection, TreeLimits, changed, moves_submodules
 from fnsync.git.transfer import OPEN, Bounds, OnProgress, Remote, Stopper
@@ -130,9 +131,9 @@ class Mirror:
         found = changed(self.folder, old, new, self.selection)
         return None if found is None else frozenset(path for path in found if self.selection.has(path))
 
-    def between(self, old: CommitId, new: CommitId) -> tuple[tuple[Commit, ...], int]:
-        """The newest commits that `new` has and `old` has not, and how many they are. Raises RepositoryError."""
-        return between(self.folder, old, new)
+    def passage(self, old: CommitId, new: CommitId) -> Passage:
+        """What lies between two commits that are here. Raises RepositoryError."""
+        return passage(self.folder, old, new)
 
     def resolve(self, ref: str) -> CommitId | None:
         """The commit that a ref means here, as of the last fetches; None: it is not here. Raises RepositoryError."""

@@ -24,6 +24,8 @@ FETCH_S = 120.0
 TOLD = 100
 #: Nobody is there to answer a window that asks for a passphrase.
 SILENT = {"SSH_ASKPASS_REQUIRE": "never", "SSH_ASKPASS": "", "GCM_INTERACTIVE": "never"}
+#: How git marks commits at which it stopped.
+_LEFT_OUT = "-"
 _USER = re.compile(r"(\w+://)[^/\s]*@")
 _QUERY = re.compile(r"(\w+://[^\s?'\"]*)\?[^\s'\"]*")
 
@@ -120,14 +122,23 @@ def between(worktree: WorkTree, base: CommitId, target: CommitId) -> tuple[Commi
 
 def log(repository: Path, *which: str) -> tuple[Commit, ...]:
     """Commits as they are told, newest first. Raises RepositoryError."""
+    return marked_log(repository, *which)[0]
+
+
+def marked_log(repository: Path, *which: str) -> tuple[tuple[Commit, ...], frozenset[CommitId]]:
+    """The same; with `--boundary`, also the commits that are left out where those that are told of begin."""
     # The numbers first: a name may hold what separates.
-    line = ("log", "-z", "--no-show-signature", "--format=%H%x1f%ct%x1f%an%x1f%s", *which, "--")
+    line = ("log", "-z", "--no-show-signature", "--format=%m%H%x1f%ct%x1f%an%x1f%s", *which, "--")
     _, found = command.run(repository, *line)
-    entries = (entry.decode(errors="replace").split("\x1f", 3) for entry in found.split(b"\0") if entry)
-    return tuple(
-        Commit(CommitId(commit), _plain(author), int(at) if at.isdecimal() else 0, _plain(subject))
-        for commit, at, author, subject in entries
-    )
+    commits, reached = [], []
+    for entry in filter(None, found.split(b"\0")):
+        commit, at, author, subject = entry.decode(errors="replace").split("\x1f", 3)
+        id = CommitId(commit[1:])
+        if commit[0] == _LEFT_OUT:
+            reached.append(id)
+        else:
+            commits.append(Commit(id, _plain(author), int(at) if at.isdecimal() else 0, _plain(subject)))
+    return tuple(commits), frozenset(reached)
 
 
 def _plain(text: str) -> str:

@@ -26,6 +26,7 @@ from fnsync.configgit import SourceConfig, SyncConfig
 from fnsync.durations import Durations
 from fnsync.errors import Conflict, Draining, FnsyncError, NotFound, RepositoryError
 from fnsync.git.githubapp import GithubTokens
+from fnsync.git.passage import Passage
 from fnsync.holds import Held, Hold
 from fnsync.model import CommitId, FunctionId, Revision, Tree
 from fnsync.places import IGNORE_FILE
@@ -38,7 +39,7 @@ from fnsync.reports import ReloadReport
 from fnsync.sourcestate import SourceState
 from fnsync.syncing.record import Record
 from fnsync.syncing.trees import Trees
-from fnsync.syncing.work import Found, Passage
+from fnsync.syncing.work import Found
 
 log = structlog.get_logger()
 
@@ -376,7 +377,7 @@ class Follower:
         if held is not None:
             return Synced(self.config.name, before, before, held=held)
         passage = await self._trees.passage(before, commit)
-        report = await self._trees.switch(self._reconciler, await self._trees.described(found), changed)
+        report = await self._trees.switch(self._reconciler, await self._trees.described(found, passage), changed)
         return Synced(self.config.name, before, commit, passage, report=report)
 
     # ---- whether to go over to it ----

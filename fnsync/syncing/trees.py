@@ -16,13 +16,14 @@ import structlog
 from fnsync.configgit import SourceConfig, SyncConfig
 from fnsync.errors import Draining, FnsyncError, NotFound, NotWritable, RepositoryError
 from fnsync.git.githubapp import GithubTokens
+from fnsync.git.passage import Passage
 from fnsync.model import CommitId, Tree
 from fnsync.previews.refs import Where
 from fnsync.reconcile import Reconciler
 from fnsync.reports import ReloadReport
 from fnsync.syncing import record as records
 from fnsync.syncing.record import Record, Switched
-from fnsync.syncing.work import Found, Passage, Progress, Workshop
+from fnsync.syncing.work import Found, Progress, Workshop
 
 log = structlog.get_logger()
 
@@ -143,10 +144,12 @@ class Trees:
             return Passage()
         return await self._in_thread(partial(self._workshop.passage, old, new))
 
-    async def described(self, found: Found) -> Switched:
-        """What is recorded of a commit once it serves."""
+    async def described(self, found: Found, passage: Passage) -> Switched:
+        """What is recorded of a commit once it serves; `passage` is that to it."""
         fetched = found.fetched
-        info = await self._in_thread(partial(self._workshop.commit, fetched.commit))
+        info = next((one for one in passage.commits if one.commit == fetched.commit), None)
+        if info is None:
+            info = await self._in_thread(partial(self._workshop.commit, fetched.commit))
         return Switched(
             commit=fetched.commit,
             folder=self._workshop.name(fetched.commit),

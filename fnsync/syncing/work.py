@@ -18,6 +18,7 @@ from fnsync.git.access import GitAccess, access
 from fnsync.git.githubapp import GithubTokens
 from fnsync.git.materialize import Selection, TreeLimits, clean
 from fnsync.git.mirror import Fetched, Mirror, MirrorOptions
+from fnsync.git.passage import Passage
 from fnsync.git.remote import Commit
 from fnsync.git.verify import is_wanted, verify
 from fnsync.model import CommitId, Tree
@@ -41,17 +42,6 @@ class Found:
     fetched: Fetched
     #: Who signed it; None: nobody was asked for.
     signer: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """What lies between the commit that serves and one that was fetched."""
-
-    #: The newest of those that came, and how many they are.
-    commits: tuple[Commit, ...] = ()
-    count: int = 0
-    #: Whether some are not in the history any more.
-    rewritten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,15 +194,10 @@ class Workshop:
             return None
         return self._mirror.changed(CommitId(old.commit), new)
 
-    def between(self, old: CommitId, new: CommitId) -> tuple[tuple[Commit, ...], int]:
-        """The newest commits that `new` has and `old` has not, and how many they are. Raises RepositoryError."""
-        return self._mirror.between(old, new)
-
     def passage(self, old: CommitId, new: CommitId) -> Passage:
         """What lies between two commits that are here; nothing is known of one that is not."""
         try:
-            commits, count = self._mirror.between(old, new)
-            return Passage(commits, count, self._mirror.between(new, old)[1] > 0)
+            return self._mirror.passage(old, new)
         except RepositoryError as exc:
             log.info("nothing is known of what lies between %s and %s: %s", old, new, exc)
             return Passage()
