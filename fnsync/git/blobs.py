@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -12,16 +12,28 @@ from fnsync.git import command
 
 PIECE_BYTES = 1 << 20
 
+#: Called with the ids of contents that are not here; gets them, where they are to be had.
+Provide = Callable[[Collection[str]], None]
 
-def sizes(root: Path, ids: Collection[str]) -> dict[str, int]:
-    """How many bytes contents have; none is read. Raises LostObject, RepositoryError."""
+
+def sizes(root: Path, ids: Collection[str], provide: Provide | None = None) -> dict[str, int]:
+    """How many bytes contents have; none is read. Raises LostObject, RepositoryError, and what `provide` raises."""
+    found = _told(root, ids)
+    away = [id for id, size in found.items() if not size.isdecimal()]
+    if away and provide is not None:
+        provide(away)
+        found |= _told(root, away)
+    for id in away:
+        if not found[id].isdecimal():
+            raise lost(root, id, found[id].removeprefix(id).strip())
+    return {id: int(size) for id, size in found.items()}
+
+
+def _told(root: Path, ids: Collection[str]) -> dict[str, str]:
+    """What git says of contents: their sizes, or what is wrong with them."""
     asked = "".join(f"{id}\n" for id in ids).encode()
     _, output = command.run(root, "cat-file", "--batch-check=%(objectsize)", "--buffer", stdin=asked)
-    found = dict(zip(ids, output.decode(errors="replace").splitlines(), strict=True))
-    for id, size in found.items():
-        if not size.isdecimal():
-            raise lost(root, id, size.removeprefix(id).strip())
-    return {id: int(size) for id, size in found.items()}
+    return dict(zip(ids, output.decode(errors="replace").splitlines(), strict=True))
 
 
 def lost(root: Path, id: str, what: str) -> LostObject:

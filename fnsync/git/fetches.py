@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,7 +9,6 @@ from pathlib import Path
 
 from fnsync.errors import FetchFailed, FnsyncError, NotWritable
 from fnsync.git import bare, command, refnames
-from fnsync.git.materialize import Provide
 from fnsync.git.refnames import Target
 from fnsync.git.semver import range_of
 from fnsync.git.transfer import Remote, reason_of
@@ -113,17 +111,10 @@ class Fetch:
         if not bare.is_held(self._place, commit):
             self.run(commit)
 
-    def provider(self, tree: str) -> Provide:
-        """What gets contents of a tree that are missing here, all at once. Raises as `run`."""
-
-        def provide(ids: Collection[str]) -> None:
-            missing = [id for id in self._missing(tree) if id in ids]
-            if missing:
-                self._bring_contents(missing)
-
-        return provide
-
-    def _bring_contents(self, ids: Collection[str]) -> None:
+    def provide(self, ids: Collection[str]) -> None:
+        """Get contents that a partial mirror has left out, all at once. Raises as `run`."""
+        if not bare.is_partial(self._place):
+            return
         # What is here tells nothing about what is missing, so nothing is to be negotiated.
         options = (*_FETCH, *bare.PROMISED, "-c", "fetch.negotiationAlgorithm=noop")
         line = ("fetch", *_QUIET, "--no-write-fetch-head", "--filter=blob:none", "--progress", "--stdin")
@@ -135,13 +126,6 @@ class Fetch:
         if any(said in done.said for said in _NOT_OFFERED):
             raise Unusable(self._remote.failure(what, done), plain=True)
         raise self._failure(what, done)
-
-    def _missing(self, tree: str) -> list[str]:
-        """The contents of a tree that a partial mirror has left out."""
-        if not bare.is_partial(self._place):
-            return []
-        _, output = command.run(self._place, "--git-dir=.", "rev-list", "--objects", "--missing=print", tree)
-        return [line[1:] for line in os.fsdecode(output).splitlines() if line.startswith("?")]
 
     # ---- what is meant -------------------------------------------------------------------------------------
 

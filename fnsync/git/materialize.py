@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fnsync.errors import NotWritable, SourceRefused
-from fnsync.git.blobs import Blobs, sizes
+from fnsync.git.blobs import Blobs, Provide, sizes
 from fnsync.git.selection import Listing, Selection, TreeLimits, changed, listing
 from fnsync.model import CommitId
 
@@ -30,9 +30,6 @@ _NO_LINK = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.ENOSYS)
 _MAX_TARGET_BYTES = 4096
 #: With more files and folders than this, it is quicker to force the whole file system to disk than each of them.
 _FEW = 32
-
-#: Called with the ids of all contents that are about to be read; where they are not here yet, it gets them.
-Provide = Callable[[Collection[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +149,7 @@ def _fill(
     targets = old.targets(found.links)
     read = [*wanted.values(), *(id for path, id in found.links.items() if path not in targets)]
     if read:
-        ids = dict.fromkeys(read)
-        if provide is not None:
-            provide(ids)
-        size = sizes(repository, ids)
+        size = sizes(repository, dict.fromkeys(read), provide)
         known |= {path: size[id] for path, id in wanted.items()}
     total = _total(known, commit, limits)
     _make_folders(folder, [*found.files, *found.links])

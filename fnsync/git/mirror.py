@@ -93,7 +93,6 @@ class Mirror:
             def work(place: Path) -> Materialized:
                 fetch = self._fetch(place, remote)
                 fetch.ensure(commit)
-                provide = fetch.provider(self.selection.tree(commit))
                 finish = self._finisher(place, commit, remote, fetch, beside)
                 try:
                     return materialize(
@@ -103,7 +102,7 @@ class Mirror:
                         self.selection,
                         limits,
                         beside=beside,
-                        provide=provide,
+                        provide=fetch.provide,
                         finish=finish,
                     )
                 except RepositoryError as exc:
@@ -176,7 +175,7 @@ class Mirror:
                 bytes_ += lfs.expand(place, remote, made.folder, made.fresh, made.left)
             if not self.options.submodules or not made.listing.submodules:
                 return files, bytes_
-            found = submodules.addresses_at(place, commit, fetch.provider(f"{commit}:"))
+            found = submodules.addresses_at(place, commit, fetch.provide)
             for path, id in self._counted(made.listing.submodules, commit).items():
                 left = TreeLimits(made.left.files - files, made.left.bytes - bytes_)
                 old = None if beside is None else (self._linked(place, beside[0], path), beside[1] / path)

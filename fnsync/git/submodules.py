@@ -7,8 +7,7 @@ from pathlib import Path
 
 from fnsync.errors import SourceRefused
 from fnsync.git import addresses, command
-from fnsync.git.blobs import Blobs
-from fnsync.git.materialize import Provide
+from fnsync.git.blobs import Blobs, Provide, sizes
 from fnsync.git.remote import redacted
 from fnsync.model import CommitId
 
@@ -27,7 +26,7 @@ def addresses_at(repository: Path, commit: CommitId, provide: Provide) -> dict[s
     about = output.partition(b"\t")[0].decode().split()
     if about[1:2] != ["blob"]:
         return {}
-    provide({about[2]})
+    sizes(repository, [about[2]], provide)
     with Blobs(repository) as blobs:
         content = blobs.read(about[2], _MOST_BYTES)
     if content is None:

@@ -59,7 +59,7 @@ class Scratch:
         target = self._folder / secrets.token_hex(8)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            yield materialize(where.repository, where.commit, target, selection, provide=where.provide).folder
+            yield materialize(where.repository, where.commit, target, selection).folder
         finally:
             shutil.rmtree(target, ignore_errors=True)
 

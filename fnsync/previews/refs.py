@@ -23,7 +23,6 @@ import structlog
 
 from fnsync.errors import Draining, FnsyncError, PullRefused, Unavailable, UnknownRef
 from fnsync.git import refs, remote
-from fnsync.git.materialize import Provide
 from fnsync.git.selection import Selection
 from fnsync.git.worktree import WorkTree
 from fnsync.model import LOCAL, CommitId
@@ -56,8 +55,6 @@ class Where:
     #: Whose it is, and what the ids of its functions begin with here.
     source: str = LOCAL
     prefix: str = ""
-    #: Gets contents that the repository lacks.
-    provide: Provide | None = None
 
 
 class Refs(Protocol):
