@@ -191,10 +191,12 @@ class Fetch:
         """Fetch a target, and as much of what was before it as tells what became of `since`."""
         kept, past = bare.packs(self._place), bare.shallow(self._place)
         try:
-            for depth in self._depths(since, is_old, bool(past)):
+            *short, last = self._depths(since, is_old, bool(past))
+            for depth in short:
                 found = self._fetch_target(target, depth)
-                if since is None or self._leads_to(since, found.commit):
-                    break
+                if since is not None and self._leads_to(since, found.commit):
+                    return found
+            return self._fetch_target(target, last)
         except BaseException:
             self._undo(kept, past)
             raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,9 @@ _MAX_PATH_BYTES = 3000
 _LOOKED_AT = 100
 #: How many folders are looked through for one whose name is like that of a missing one.
 _COMPARED = 5_000
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\]")
+#: Parts that no path may have, in lower case.
+_ELSEWHERE = frozenset(("", ".", "..", ".git"))
 _LINK, _SUBMODULE = "120000", "160000"
 
 
@@ -166,20 +170,18 @@ def _entries(
 
 
 def _check_name(raw: bytes, path: str, commit: CommitId) -> None:
-    shown = printable(path)
     try:
         raw.decode()
     except UnicodeDecodeError:
-        raise SourceRefused(f"{commit[:12]} has a file whose name is not UTF-8: {shown}") from None
-    if any(char < " " or char in "\x7f\\" for char in path):
-        raise SourceRefused(f"{commit[:12]} has a file with a control character or \\ in its name: {shown}")
-    parts = path.split("/")
-    if any(part in ("", ".", "..") or part.lower() == ".git" for part in parts):
-        raise SourceRefused(f"{commit[:12]} has a path that leads elsewhere: {shown}")
+        raise SourceRefused(f"{commit[:12]} has a file whose name is not UTF-8: {printable(path)}") from None
+    if _UNPRINTABLE.search(path):
+        raise SourceRefused(f"{commit[:12]} has a file with a control character or \\ in its name: {printable(path)}")
+    if not _ELSEWHERE.isdisjoint(path.lower().split("/")):
+        raise SourceRefused(f"{commit[:12]} has a path that leads elsewhere: {printable(path)}")
     if max(map(len, raw.split(b"/"))) > _MAX_NAME_BYTES or len(raw) > _MAX_PATH_BYTES:
         raise SourceRefused(
             f"{commit[:12]} has a name of more than {_MAX_NAME_BYTES} bytes, or a path of more than "
-            f"{_MAX_PATH_BYTES:,}: {shown[:200]}…"
+            f"{_MAX_PATH_BYTES:,}: {printable(path)[:200]}…"
         )
 
 
