@@ -287,6 +287,13 @@ class Settings:
     #: Id of the user whose function it is alone; None: it is nobody's own.
     owner: str | None = None
 
+    @property
+    def references(self) -> frozenset[tuple[str, str]]:
+        """All that they refer to (`reference_of`); a variable that is permitted is one, too."""
+        named = (reference_of(value) for value in self.valves.values())
+        variables = (("env", name) for name in self.permissions.env)
+        return frozenset(variables).union(reference for reference in named if reference is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
@@ -480,12 +487,7 @@ class Preview:
     @property
     def given(self) -> frozenset[tuple[str, str]]:
         """The references (`reference_of`) that may be replaced by what they stand for."""
-        if self.live is None:
-            return frozenset()
-        settings = self.live.settings
-        named = {reference_of(value) for value in settings.valves.values()}
-        variables = {("env", name) for name in settings.permissions.env}
-        return frozenset(variables.union(reference for reference in named if reference is not None))
+        return frozenset() if self.live is None else self.live.settings.references
 
     def name(self, id: FunctionId) -> str:
         """What the processes, logs and limits of the function go by."""

@@ -147,7 +147,7 @@ def guarded(settings: Settings, live: Settings | None) -> tuple[Settings, tuple[
 
     What nobody has merged yet must not get hold of them by naming them.
     """
-    has = _references(live) if live is not None else set()
+    has = live.references if live is not None else frozenset()
     valves = {
         name: value for name, value in settings.valves.items() if (reference_of(value) or ("", "")) in has | {("", "")}
     }
@@ -156,11 +156,6 @@ def guarded(settings: Settings, live: Settings | None) -> tuple[Settings, tuple[
     left_out += [f"permissions.env: {name}" for name in settings.permissions.env if name not in env]
     permissions = replace(settings.permissions, env=env)
     return replace(settings, valves=valves, permissions=permissions), tuple(left_out)
-
-
-def _references(settings: Settings) -> set[tuple[str, str]]:
-    found = {reference for value in settings.valves.values() if (reference := reference_of(value)) is not None}
-    return found | {("env", name) for name in settings.permissions.env}
 
 
 def _without(withheld: tuple[str, ...]) -> Iterator[str]:
