@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +12,8 @@ from fnsync.cli import exits
 from fnsync.cli.nearby import server_or_none
 from fnsync.cli.options import ConfigFile, Json, TokenText, Url, load_config
 from fnsync.cli.output import console, print_json, printable
-from fnsync.errors import FnsyncError, Invalid
+from fnsync.cli.progress import Tell, posted, stepping
+from fnsync.errors import Invalid
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from fnsync.config import Config
 
 ROUTE = "/api/functions/import"
-#: Hears the step, how many are done, and of how many.
-Tell = Callable[[str, int, int], None]
 
 _STYLES = {"created": "green", "updated": "green", "unchanged": "dim", "skipped": "yellow", "refused": "red"}
 
@@ -81,7 +78,7 @@ def import_(
 
     gathered = gather(source)
     asked = {"replace": replace, "broken": broken, "origin": gathered.origin, "commit_message": message}
-    with server_or_none(settings, url, token) as client, _progress() as tell:
+    with server_or_none(settings, url, token) as client, stepping() as tell:
         if client is not None:
             report = _through(client, gathered, asked, tell)
         else:
@@ -101,7 +98,7 @@ def _copy(config: Config, asked: Asked, *, url: str | None, token: str | None, j
     """Copy functions out of a git repository; a dry run that finds something in the way fails."""
     from fnsync.cli import vendoring  # start time: git
 
-    with server_or_none(config, url, token) as client, _progress() as tell:
+    with server_or_none(config, url, token) as client, stepping() as tell:
         told = vendoring.through(client, asked, tell) if client is not None else vendoring.here(config, asked, tell)
     if json:
         print_json(told)
@@ -117,16 +114,7 @@ def _copy(config: Config, asked: Asked, *, url: str | None, token: str | None, j
 def _through(client: Client, gathered: Gathered, asked: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Have the running server do it."""
     body = {"functions": gathered.entries, **asked}
-    with client.stream("POST", ROUTE, body=body, progress=True) as lines:
-        for line in filter(str.strip, lines):
-            told = jsonlib.loads(line)
-            if "step" in told:
-                tell(told["step"], told["done"], told["total"])
-            elif "outcomes" in told:
-                return dict(told)
-            else:
-                raise client.failure(told.get("status", 500), line)
-    raise FnsyncError("the server did not say what became of the import", hint="see its log, and `git log`")
+    return posted(client, ROUTE, body, "outcomes", tell)
 
 
 def _here(config: Config, gathered: Gathered, asked: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
@@ -155,21 +143,6 @@ def _here(config: Config, gathered: Gathered, asked: Mapping[str, Any], tell: Te
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress() -> Iterator[Tell]:
-    """A bar on a terminal; nothing elsewhere."""
-    out = console(stderr=True)
-    if not out.is_terminal:
-        yield lambda step, done, total: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # start time
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=out, transient=True) as progress:
-        task = progress.add_task("starting", total=None)
-        yield lambda step, done, total: progress.update(task, description=step, completed=done, total=total or None)
 
 
 def show(report: Mapping[str, Any]) -> None:

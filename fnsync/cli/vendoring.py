@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fnsync.cli.output import console, printable
-from fnsync.errors import FnsyncError
+from fnsync.cli.progress import Tell, posted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from fnsync.git.location import Location
 
 ROUTE = "/api/functions/sync"
-#: Hears the step, how many are done, and of how many.
-Tell = Callable[[str, int, int], None]
 
 _STYLES = {"added": "green", "changed": "yellow", "removed": "red", "conflict": "red", "unchanged": "dim"}
 
@@ -51,16 +48,7 @@ def through(client: Client, asked: Asked, tell: Tell) -> dict[str, Any]:
         "dry_run": asked.dry_run,
         "commit_message": asked.message,
     }
-    with client.stream("POST", ROUTE, body=body, progress=True) as lines:
-        for line in filter(str.strip, lines):
-            told = jsonlib.loads(line)
-            if "step" in told:
-                tell(told["step"], told["done"], told["total"])
-            elif "plan" in told:
-                return dict(told)
-            else:
-                raise client.failure(told.get("status", 500), line)
-    raise FnsyncError("the server did not say what became of it", hint="see its log, and `git log`")
+    return posted(client, ROUTE, body, "plan", tell)
 
 
 def here(config: Config, asked: Asked, tell: Tell) -> dict[str, Any]:
