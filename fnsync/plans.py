@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fnsync.errors import Draining, FetchFailed, FnsyncError, NotFound, PullRefused, RepositoryError, UnknownRef
-from fnsync.git import refs, remote
+from fnsync.git import command, refs, remote
 from fnsync.git.forks import Fork, fork
 from fnsync.git.materialize import Selection, TreeLimits, materialize
 from fnsync.git.worktree import WorkTree
@@ -116,7 +115,7 @@ class Plans:
         self._is_closing = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in list(self._fetching):
-            _kill(process)
+            command.end(process)
 
     async def _plan(self, find: Callable[[], Candidate], load: bool) -> SyncPlan:
         async with self._places:
@@ -165,7 +164,7 @@ class Plans:
             running.append(process)
             self._fetching.add(process)
             if self._is_closing:
-                _kill(process)
+                command.end(process)
 
         try:
             return fetch(on_start)
@@ -247,10 +246,3 @@ def _in_the_way(scope: WorkTree, changed: frozenset[str] | None) -> list[str]:
         return []
     more = f" and {len(loose) - _NAMED} more" if len(loose) > _NAMED else ""
     return [f"changes that are in no commit are in the way here: {', '.join(loose[:_NAMED])}{more}"]
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads a session of its own, with all that it started."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)

@@ -156,6 +156,13 @@ def begin(
         raise _not_started(folder, exc) from exc
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a git that leads a session of its own, with all that it started; from any thread."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def fields(
     folder: Path, *arguments: str, variables: Mapping[str, str] | None = None, limit_s: float | None = None
 ) -> Iterator[bytes]:

@@ -5,12 +5,9 @@ Commits of the API that the remote lacks are made anew on top of what it has (gi
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from fnsync.errors import Draining, PullRefused, PushRefused, RepositoryBusy
@@ -211,7 +208,7 @@ class Puller:
         """End a fetch or push that runs, and have none begin any more; from any thread."""
         self._is_stopped = True
         if self._talking is not None:
-            _kill(self._talking)
+            command.end(self._talking)
 
     def _branch(self) -> str:
         """The branch to follow, once it is known that this can be done. Raises PullRefused, Draining."""
@@ -223,7 +220,7 @@ class Puller:
     def _on_start(self, process: subprocess.Popen[bytes]) -> None:
         self._talking = process
         if self._is_stopped:
-            _kill(process)
+            command.end(process)
 
     def _checked_out(self) -> str:
         """The branch to pull. Raises PullRefused when it is not checked out."""
@@ -330,10 +327,3 @@ class Puller:
 
 def _commits(count: int) -> str:
     return f"{count} commit" if count == 1 else f"{count} commits"
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads a session of its own, with all that it started."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)

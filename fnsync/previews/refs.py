@@ -7,14 +7,11 @@ time, not more often than every FRESH_S for each name, and FETCHES times a minut
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import signal
 import subprocess
 import time
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +19,7 @@ from typing import Protocol
 import structlog
 
 from fnsync.errors import Draining, FnsyncError, PullRefused, Unavailable, UnknownRef
-from fnsync.git import refs, remote
+from fnsync.git import command, refs, remote
 from fnsync.git.selection import Selection
 from fnsync.git.worktree import WorkTree
 from fnsync.model import LOCAL, CommitId
@@ -176,7 +173,7 @@ class _Fetches:
         """End a fetch that runs, and have none begin any more."""
         self._is_closed = True
         if self._process is not None:
-            _kill(self._process)
+            command.end(self._process)
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -206,11 +203,4 @@ class _Fetches:
     def _on_start(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         if self._is_closed:
-            _kill(process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a git with all that it started."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            command.end(process)
