@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fnsync.configgit import Gate, Windows
-from fnsync.model import CommitId
-from fnsync.notices import REPOSITORY
+from fnsync.model import REPOSITORY, CommitId
 from fnsync.syncplan import SyncPlan
 from fnsync.windows import opens_at
 

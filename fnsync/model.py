@@ -24,6 +24,8 @@ SHOWN_DIGITS = 12
 
 #: Names the local functions folder, beside the names of sources.
 LOCAL = "local"
+#: Names the local repository, where it is pulled and followed as sources are.
+REPOSITORY = "repository"
 
 
 class Kind(StrEnum):

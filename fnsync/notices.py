@@ -17,9 +17,8 @@ from typing import Any
 import msgspec
 
 from fnsync.git.remote import redacted
+from fnsync.model import REPOSITORY
 
-#: The local repository, beside the names of sources.
-REPOSITORY = "repository"
 COMPLETED, FAILED, PUSHED = "sync.completed", "sync.failed", "sync.pushed"
 DEGRADED, RECOVERED, TEST = "sync.degraded", "sync.recovered", "sync.test"
 #: After these, what serves is looked at.

@@ -17,15 +17,13 @@ from fnsync.git import command, refs, remote
 from fnsync.git.forks import Fork, fork
 from fnsync.git.materialize import Selection, TreeLimits, materialize
 from fnsync.git.worktree import WorkTree
-from fnsync.model import LOCAL, CommitId, Tree
+from fnsync.model import LOCAL, REPOSITORY, CommitId, Tree
 from fnsync.planning import Planner, Rules
 from fnsync.syncplan import SyncPlan
 
 #: Fetches something, and tells the process that does.
 Fetch = Callable[[remote.OnStart | None], CommitId]
 
-#: What a plan of the next pull is asked for by.
-REPOSITORY = "repository"
 #: Plans that are made at the same time; others wait.
 AT_ONCE = 2
 #: How many files that are in the way are named.

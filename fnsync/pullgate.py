@@ -16,8 +16,7 @@ from fnsync.git.pull import Way
 from fnsync.git.tree import files
 from fnsync.git.worktree import WorkTree
 from fnsync.holds import Held
-from fnsync.model import LOCAL, CommitId, Tree
-from fnsync.notices import REPOSITORY
+from fnsync.model import LOCAL, REPOSITORY, CommitId, Tree
 from fnsync.places import IGNORE_FILE
 from fnsync.planning import Planner
 from fnsync.syncplan import FunctionChange, SyncPlan

@@ -26,7 +26,7 @@ from fnsync.git.pull import Fetched, Overtaken, Pulled, Puller
 from fnsync.git.remote import NoSuchRef, address
 from fnsync.git.worktree import WorkTree
 from fnsync.holds import Held, Hold, held_of
-from fnsync.notices import REPOSITORY
+from fnsync.model import REPOSITORY
 from fnsync.pullgate import PullGate
 from fnsync.pushes import HERE, ROUNDS, Pushes, pause_s, too_slow
 from fnsync.reconcile import Reconciler

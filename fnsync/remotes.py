@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from fnsync.model import LOCAL
-from fnsync.notices import REPOSITORY, Failing
+from fnsync.model import LOCAL, REPOSITORY
+from fnsync.notices import Failing
 from fnsync.plan import Standing
 from fnsync.pulls import Pulls
 from fnsync.sourcestate import SourceState

@@ -21,7 +21,8 @@ from fnsync.errors import (
     Unauthorized,
     UnknownRef,
 )
-from fnsync.plans import REPOSITORY, Plans
+from fnsync.model import REPOSITORY
+from fnsync.plans import Plans
 from fnsync.plantext import to_markdown, to_text
 from fnsync.syncplan import Action, SyncPlan
 

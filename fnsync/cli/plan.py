@@ -95,7 +95,7 @@ def _asked(client: Client, asked: Mapping[str, Any]) -> SyncPlan:
 
 
 def _sources(config: Config) -> set[str]:
-    from fnsync.plans import REPOSITORY  # start time
+    from fnsync.model import REPOSITORY  # start time
 
     return {REPOSITORY, *(source.name for source in config.sources)}
 
@@ -103,9 +103,10 @@ def _sources(config: Config) -> set[str]:
 def _here(config: Config, of: str | None) -> SyncPlan:
     """Make it in this process, by reading alone."""
     from fnsync.git.worktree import WorkTree  # start time
+    from fnsync.model import REPOSITORY
     from fnsync.plan import Known, Policy
     from fnsync.planning import Rules, draft
-    from fnsync.plans import REPOSITORY, ref_candidate
+    from fnsync.plans import ref_candidate
     from fnsync.source.catalog import Catalog
     from fnsync.syncplan import SyncPlan, sorted_changes
 
