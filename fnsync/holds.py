@@ -8,6 +8,7 @@ from typing import Any
 
 from fnsync.configgit import Gate, Windows
 from fnsync.model import REPOSITORY, CommitId
+from fnsync.places import IGNORE_FILE
 from fnsync.syncplan import SyncPlan
 from fnsync.windows import opens_at
 
@@ -97,6 +98,11 @@ def by_window(name: str, windows: Windows, commit: CommitId, now: float) -> Held
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(until))
     message = f"{commit[:12]} was fetched and is applied when the next window opens: {when}"
     return Held("window", message, f"fnsync sync {name} --force", commit, until)
+
+
+def may_remove(path: str, *, is_gone: bool) -> bool:
+    """Whether functions may be gone by a change to a file, as far as its path tells: if not, no guard need be asked."""
+    return is_gone or path.rpartition("/")[2] == IGNORE_FILE
 
 
 def by_guard(name: str, plan: SyncPlan, most: float) -> Held | None:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 log = structlog.get_logger()
+
+#: The longest wait after failures, in seconds, unless the interval itself is longer.
+LONGEST_S = 600.0
+#: By which part each wait is shorter or longer, so that many servers do not ask at once.
+JITTER = 0.1
+
+
+def wait_s(interval_s: float, failures: int, longest_s: float = LONGEST_S) -> float:
+    """How long to wait for the next try after so many failures on end, before jitter."""
+    return min(interval_s * 2.0 ** min(failures, 30), max(interval_s, longest_s))
+
+
+def jittered(wait_s: float) -> float:
+    """A wait that is a little shorter or longer."""
+    return wait_s * random.uniform(1 - JITTER, 1 + JITTER)
 
 
 async def every(

@@ -17,7 +17,6 @@ from fnsync.git.tree import files
 from fnsync.git.worktree import WorkTree
 from fnsync.holds import Held
 from fnsync.model import LOCAL, REPOSITORY, CommitId, Tree
-from fnsync.places import IGNORE_FILE
 from fnsync.planning import Planner
 from fnsync.syncplan import FunctionChange, SyncPlan
 
@@ -48,7 +47,9 @@ class PullGate:
         if not way.apart.behind:
             return None
         entries = await asyncio.to_thread(self._entries, way)
-        guarded = not forced and self._guard < 1 and any(map(_may_remove, entries))
+        guarded = (
+            not forced and self._guard < 1 and any(holds.may_remove(one.path, is_gone=one.is_gone) for one in entries)
+        )
         if not self.is_whole and not guarded:
             return None
         tree, loose = await asyncio.to_thread(self._tree, way.tip)
@@ -82,11 +83,6 @@ class PullGate:
         dirty = worktree.dirty() if self.is_whole else ()
         loose = frozenset(path for path in dirty if os.path.lexists(folder / path))
         return Tree(LOCAL, "", folder, commit, worktree.root, worktree.prefix), loose
-
-
-def _may_remove(entry: Entry) -> bool:
-    """Whether functions may be gone by it."""
-    return entry.is_gone or entry.path.rpartition("/")[2] == IGNORE_FILE
 
 
 def _of_commit(plan: SyncPlan, folder: Path) -> SyncPlan:

@@ -8,7 +8,6 @@ pulled before. What a pull brings are files on disk, which `reconcile` takes as 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,6 +26,7 @@ from fnsync.git.remote import NoSuchRef, address
 from fnsync.git.worktree import WorkTree
 from fnsync.holds import Held, Hold, held_of
 from fnsync.model import REPOSITORY
+from fnsync.periodic import jittered, wait_s
 from fnsync.pullgate import PullGate
 from fnsync.pushes import HERE, ROUNDS, Pushes, pause_s, too_slow
 from fnsync.reconcile import Reconciler
@@ -37,17 +37,8 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-#: The longest wait after failures, in seconds, unless the interval itself is longer.
-LONGEST_S = 600.0
 #: How long a failure at a window's opening waits where no interval says so, in seconds.
 UNASKED_S = 60.0
-#: By which part each wait is shorter or longer, so that many servers do not ask at once.
-JITTER = 0.1
-
-
-def wait_s(interval_s: float, failures: int) -> float:
-    """How long to wait for the next pull after so many failures on end, before jitter."""
-    return min(interval_s * 2.0 ** min(failures, 30), max(interval_s, LONGEST_S))
 
 
 class Pulls:
@@ -217,7 +208,7 @@ class Pulls:
         """Say when the next pull is, if nobody asks for one before."""
         held, waits = self._hold.held, []
         if self.interval_s is not None:
-            waits.append(wait_s(self.interval_s, self._failures) * random.uniform(1 - JITTER, 1 + JITTER))
+            waits.append(jittered(wait_s(self.interval_s, self._failures)))
         if held is not None and held.until is not None:
             left = held.until - time.time()
             # A window that has opened was tried: what failed then is tried again as any failure is.

@@ -13,16 +13,15 @@ import structlog
 
 from fnsync.errors import FnsyncError, PullHeld, PullRefused, PushFailed, RepositoryBlocked, RepositoryBusy
 from fnsync.git.pull import Pulled, Puller, Pushed
+from fnsync.periodic import LONGEST_S, jittered, wait_s
 
 log = structlog.get_logger()
 
-#: The first wait after a failure, and the longest, in seconds.
-SHORTEST_S, LONGEST_S = 1.0, 600.0
+#: The first wait after a failure, in seconds.
+SHORTEST_S = 1.0
 #: What is wrong is here, and may be put right at any moment; the remote need not be spared.
 HERE = (PullRefused, RepositoryBlocked, RepositoryBusy)
 LONGEST_HERE_S = 30.0
-#: By which part each wait is shorter or longer.
-JITTER = 0.1
 #: How often it is pulled and pushed again at once because others are faster, and the longest pause before, in seconds.
 ROUNDS = 8
 MOST_PAUSE_S = 1.0
@@ -80,9 +79,9 @@ class Pushes:
         self.error = error
         self._failing_since = self._failing_since or time.time()
         longest_s = LONGEST_HERE_S if isinstance(error, HERE) else LONGEST_S
-        wait_s = min(SHORTEST_S * 2.0 ** min(self._failures, 30), longest_s) * random.uniform(1 - JITTER, 1 + JITTER)
+        wait = jittered(wait_s(SHORTEST_S, self._failures, longest_s))
         self._failures += 1
-        self.due = self._not_before = time.monotonic() + wait_s
+        self.due = self._not_before = time.monotonic() + wait
         (log.warning if is_new else log.debug)("push_failed", error=error.message, hint=error.hint)
         if is_new:
             self._tell("sync.failed", {"branch": self._puller.branch, "code": error.code, "error": error.message})

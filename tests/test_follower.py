@@ -20,9 +20,9 @@ from fnsync.errors import Conflict, Draining
 from fnsync.git.githubapp import GithubTokens
 from fnsync.holds import Held, by_window
 from fnsync.model import CommitId
+from fnsync.periodic import JITTER, LONGEST_S, wait_s
 from fnsync.planning import Planner
 from fnsync.previews.refs import FETCHES, LocalRefs
-from fnsync.pulls import JITTER, LONGEST_S, wait_s
 from fnsync.reconcile import Reconciler
 from fnsync.syncing.follower import Follower
 from fnsync.syncing.record import Record, write

@@ -13,7 +13,7 @@ import pytest
 
 from fnsync.holds import GATE_AGAIN_S, Held, Hold
 from fnsync.model import CommitId
-from fnsync.pulls import LONGEST_S, wait_s
+from fnsync.periodic import LONGEST_S, wait_s
 from tests import commands
 from tests.conftest import Project, Server, wait_for
 

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import yaml
 
-from fnsync.pulls import JITTER, LONGEST_S, wait_s
+from fnsync.periodic import JITTER, LONGEST_S, wait_s
 from tests import commands
 from tests.commandlines import command_lines
 from tests.conftest import Project, Server, wait_for

@@ -9,7 +9,6 @@ What goes wrong at any step leaves the last good commit serving.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,11 +28,10 @@ from fnsync.git.githubapp import GithubTokens
 from fnsync.git.passage import Passage
 from fnsync.holds import Held, Hold
 from fnsync.model import CommitId, FunctionId, Revision, Tree
-from fnsync.places import IGNORE_FILE
+from fnsync.periodic import jittered, wait_s
 from fnsync.planning import Planner, Rules
 from fnsync.plans import Candidate
 from fnsync.previews.refs import Where
-from fnsync.pulls import JITTER, wait_s
 from fnsync.reconcile import Reconciler
 from fnsync.reports import ReloadReport
 from fnsync.sourcestate import SourceState
@@ -317,7 +315,7 @@ class Follower:
         if self.config.suspend:
             self.next_at = None
             return None
-        wait = wait_s(self.config.interval, self.failures) * random.uniform(1 - JITTER, 1 + JITTER)
+        wait = jittered(wait_s(self.config.interval, self.failures))
         now = time.time()
         # A window that has opened already was tried: what failed then is tried again as any failure is.
         if self.hold.held is not None and self.hold.held.until is not None and self.hold.held.until > now:
@@ -462,4 +460,4 @@ def may_remove(tree: Tree, changed: frozenset[str] | None) -> bool:
     """Whether functions may be gone from a tree, as far as paths tell; `changed`: what differs, None: anything may."""
     if changed is None:
         return True
-    return any(path.rpartition("/")[2] == IGNORE_FILE or not (tree.folder / path).exists() for path in changed)
+    return any(holds.may_remove(path, is_gone=not (tree.folder / path).exists()) for path in changed)
