@@ -23,6 +23,7 @@ from fnsync.git.bare import PROMISED
 from fnsync.git.materialize import Selection
 from fnsync.git.mirror import Fetched, Mirror, MirrorOptions
 from fnsync.git.passage import Passage
+from fnsync.git.remote import TOLD
 from fnsync.model import CommitId
 from tests.conftest import wait_for
 from tests.githosts import CuttingProxy, HttpGitHost
@@ -286,6 +287,16 @@ def _grow_empty(origin: Origin, count: int) -> None:
     script = "".join(commit + ("" if number else "from refs/heads/main^0\n") for number in range(count))
     line = ["git", "-C", str(origin.folder), "fast-import", "--quiet"]
     subprocess.run(line, input=script.encode(), check=True)
+
+
+def test_of_many_commits_the_newest_are_told_and_all_are_counted(origin: Origin, tmp_path: Path) -> None:
+    mirror = mirror_of(origin, tmp_path)
+    old = mirror.fetch("main").commit
+    _grow_empty(origin, TOLD + 20)
+    new = mirror.fetch("main").commit
+    assert told(mirror, old, new) == (TOLD + 20, False)
+    done = mirror.passage(old, new)
+    assert len(done.commits) == TOLD and done.commits[0].commit == new
 
 
 def test_a_merge_of_an_older_branch_brings_no_more_than_is_near(origin: Origin, tmp_path: Path) -> None:
