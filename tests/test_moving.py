@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from fnsync.cli import exits, nearby
-from fnsync.cli.importing import _progress, outcome_table
-from fnsync.cli.progress import following
+from fnsync.cli.importing import outcome_table
+from fnsync.cli.progress import following, stepping
 from fnsync.datafolder import lock
 from tests.commands import Told, run, run_program
 from tests.conftest import ADMIN_TOKEN, Project, Server
@@ -321,7 +321,7 @@ def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     main, other = pty.openpty()
     with os.fdopen(other, "w") as terminal:
         monkeypatch.setattr("sys.stderr", terminal)
-        with _progress() as tell:
+        with stepping() as tell:
             shown = ""
             while "checking" not in shown or "3/300" not in shown:
                 tell("checking", 3, 300)
