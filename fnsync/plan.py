@@ -300,10 +300,14 @@ def touch_of(unit: Unit, touches: Touches, before: Touch | None = None) -> Touch
     )
 
 
+def paths_of(unit: Unit) -> set[str]:
+    """The files of a function, its settings among them."""
+    return {unit.path, *(part.path for part in unit.parts), *([unit.settings_path] if unit.settings_path else [])}
+
+
 def _last_change(unit: Unit, touches: Touches) -> Change | None:
     """The last change to any file of a function, of those that are there and those that were removed, or to it all."""
-    paths = {unit.path, *(part.path for part in unit.parts), *([unit.settings_path] if unit.settings_path else [])}
-    changes = [trace.last for path in paths if (trace := touches.traces.get(path)) and trace.last]
+    changes = [trace.last for path in paths_of(unit) if (trace := touches.traces.get(path)) and trace.last]
     changes += [found[unit.path] for found in (touches.removals, touches.versions) if unit.path in found]
     return max(changes, key=lambda change: change.order, default=None)
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from fnsync.git.history import touches
 from fnsync.git.scope import Scope
-from fnsync.git.traces import Made, Touches, carried_on
+from fnsync.git.traces import Made, Touches, carried_on, differing
 from fnsync.model import CommitId, FunctionRow, Touch, Unit
 from fnsync.plan import touch_of
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What another look at HEAD told."""
+
+    #: The files of which git knows something else now; None: any may be among them.
+    paths: frozenset[str] | None
 
 
 class Provenance:
@@ -69,20 +78,22 @@ class Provenance:
         """What the index remembers may not be of the files that are there now: the next refresh asks git."""
         self._outdated = self._touches is None
 
-    async def refresh(self) -> bool:
-        """Look at HEAD, and read what came since. Returns whether anything changed. Raises RepositoryError."""
+    async def refresh(self) -> News | None:
+        """Look at HEAD, and read what came since; None: it is where it was. Raises RepositoryError."""
         worktree = self._worktree
         if worktree is None:
-            return False
+            return None
         async with self._turn:
             head = worktree.head()
             if head == self.head and not self._outdated:
-                return False
+                return None
             self._meanwhile.clear()
-            found = await asyncio.to_thread(touches, worktree, self._root, self._touches)
+            before = self._touches
+            found = await asyncio.to_thread(touches, worktree, self._root, before)
+            news = News(None if before is None else await asyncio.to_thread(differing, before, found))
             for made in self._meanwhile:
                 if made.parent == found.head:  # else git told of it already, or the next look will
                     found = carried_on(found, made)
             self._touches, self.head = found, found.head
             self._outdated = False
-            return True
+            return news

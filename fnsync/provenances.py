@@ -9,8 +9,8 @@ from dataclasses import replace
 from fnsync.git.bareview import BareView
 from fnsync.git.traces import Made
 from fnsync.model import LOCAL, CommitId, FunctionRow, Touch, Tree, Unit
-from fnsync.places import inside, source_of
-from fnsync.provenance import Provenance
+from fnsync.places import inside, outside, source_of
+from fnsync.provenance import News, Provenance
 from fnsync.source.mounts import inner
 
 #: The note that tells which commit the columns of git are of; of a source, with its name behind a colon.
@@ -111,15 +111,15 @@ class Provenances:
             if source in self._known:
                 self._known[source].files_changed()
 
-    async def refresh(self, source: str) -> bool:
-        """Look at a repository's head, and read what came since. Returns whether anything changed.
-
-        Raises RepositoryError.
-        """
+    async def refresh(self, source: str) -> News | None:
+        """Look at a repository's head, and read what came since; None: nothing did. Raises RepositoryError."""
         known = self._known.get(source)
         if known is None:
-            return False
+            return None
         if source == LOCAL:
             return await known.refresh()
         async with self._turn:  # long walks over many sources must not take all threads
-            return await known.refresh() and self._known.get(source) is known
+            news = await known.refresh()
+        if news is None or self._known.get(source) is not known:
+            return None
+        return news if news.paths is None else News(frozenset(outside(source, path) for path in news.paths))

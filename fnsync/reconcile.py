@@ -20,8 +20,8 @@ from fnsync.loading import Loading
 from fnsync.model import LOCAL, FunctionId, Problem, Revision, Tree, Unit, User
 from fnsync.parts import Parts
 from fnsync.periodic import every
-from fnsync.plan import Known, Policy
-from fnsync.provenance import Provenance
+from fnsync.plan import Known, Policy, paths_of
+from fnsync.provenance import News, Provenance
 from fnsync.provenances import HEAD_NOTE, Provenances
 from fnsync.registry import Registry
 from fnsync.reports import Outcome, ReloadReport
@@ -341,15 +341,18 @@ class Reconciler:
         """Keep created, updated, author and commit in step with the repository."""
         try:
             # Long histories take seconds: no save waits for them.
-            if await self._provenances.refresh(source):
+            news = await self._provenances.refresh(source)
+            if news is not None:
                 async with self._turn:
-                    self._take_provenance(source)
+                    self._take_provenance(source, news)
         except (RepositoryError, OSError) as exc:
             log.warning("repository_unreadable", source=source, error=str(exc))
 
-    def _take_provenance(self, source: str) -> None:
+    def _take_provenance(self, source: str, news: News) -> None:
+        """Bring up to date what git tells of the functions of a source that the news are about."""
         live = {}
-        ids = [id for id, standing in self._standings.items() if standing.unit.source == source]
+        of_source = (one.unit for one in self._standings.values() if one.unit.source == source)
+        ids = [unit.id for unit in of_source if news.paths is None or not news.paths.isdisjoint(paths_of(unit))]
         for id in ids:
             standing = self._standings[id]
             touch = self._provenances.touch(standing.unit)

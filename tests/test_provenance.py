@@ -13,8 +13,8 @@ from fnsync.git.trailers import Origin, origin_line
 from fnsync.git.worktree import WorkTree
 from fnsync.labels import read as labels
 from fnsync.model import CommitId, FunctionRow, Touch, Unit
-from fnsync.plan import Standing, row_of
-from fnsync.provenance import Provenance
+from fnsync.plan import Standing, paths_of, row_of
+from fnsync.provenance import News, Provenance
 from fnsync.source.reading import read
 from tests.repositories import BEGIN, Repository
 
@@ -236,6 +236,19 @@ def test_an_edit_and_its_undoing_on_top_of_it_are_told_apart(project: Project) -
     assert provenance.touch(project.unit("a.py")) == touch(10, 10, first.commit, "user-1", first.commit)
 
 
+def test_a_look_at_head_tells_what_it_is_about(project: Project) -> None:
+    project.commit(10, {"a.py": CODE, "b/main.py": CODE, "b/util.py": "1", "_x.py": "1"})
+    provenance = project.provenance()
+    assert asyncio.run(provenance.refresh()) == News(None), "all is new"
+    project.commit(20, {"b/util.py": "2"})
+    assert asyncio.run(provenance.refresh()) == News(frozenset({"b/util.py", "b/main.py"}))
+    project.commit(30, {"_x.py": "2"})
+    assert asyncio.run(provenance.refresh()) == News(frozenset({"_x.py"}))
+    project.git("commit", "-q", "--allow-empty", "-m", "empty", at=40)
+    assert asyncio.run(provenance.refresh()) == News(frozenset())
+    assert asyncio.run(provenance.refresh()) is None
+
+
 def _known(project: Project, restarted: bool) -> Provenance:
     """Up to date with HEAD: git was asked, or the index remembers it."""
     provenance = project.provenance()
@@ -275,7 +288,7 @@ def test_what_is_told_of_commits_is_what_git_says_of_them(
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder) / "project")
         project.commit(0, {"a.py": CODE})
-        told = _known(project, restarted)
+        told, follows = _known(project, restarted), _known(project, False)
         at = 0
         for wanted, later, said in plan:
             at += later
@@ -288,6 +301,12 @@ def test_what_is_told_of_commits_is_what_git_says_of_them(
                 asyncio.run(told.refresh())
             asked = project.provenance()
             asyncio.run(asked.refresh())
-            for path in ("a.py", "b/main.py"):
-                if project._text(path) is not None:
-                    assert told.touch(project.unit(path)) == asked.touch(project.unit(path)), path
+            there = {path for path in ("a.py", "b/main.py") if project._text(path) is not None}
+            units = [project.unit(path) for path in there]
+            before = [follows.touch(unit) for unit in units]
+            news = asyncio.run(follows.refresh())
+            for unit, was in zip(units, before, strict=True):
+                assert told.touch(unit) == asked.touch(unit), unit.path
+                if follows.touch(unit) != was:
+                    assert news is not None and news.paths is not None
+                    assert not news.paths.isdisjoint(paths_of(unit)), f"nobody was told of {unit.path}"

@@ -71,6 +71,12 @@ class Made:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
+def differing(before: Touches, after: Touches) -> frozenset[str]:
+    """The files, and the functions' sources, of which git knows something else."""
+    pairs = ((before.traces, after.traces), (before.removals, after.removals), (before.versions, after.versions))
+    return frozenset(path for old, new in pairs for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+
+
 def carried_on(touches: Touches, made: Made, elsewhere: Container[str] = ()) -> Touches:
     """What git knows with one commit more. `elsewhere`: paths that git knows though `touches` does not."""
     change = Change(made.commit, made.at, made.user_id, max(made.at, touches.latest + 1))
