@@ -15,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from fnsync.syncing.trees import TIDY_EVERY
 from fnsync.units import parse_duration
 from tests import commands
 from tests.conftest import Project, Server, wait_for
@@ -27,6 +28,8 @@ class Event:
             print(__event_name__, event["data"])
 """
 HOOK = {"name": "hook", "kind": "gitlab", "secret": {"env": "HOOK_SECRET"}, "triggers": ["acme"]}
+#: How many commits a source can go back to, this one included.
+KEPT = 4
 BROKEN = "class Pipe:\n    def pipe(self, body)\n        return 1\n"
 RAISES = "raise RuntimeError('not today')\n\nclass Pipe:\n    def pipe(self, body):\n        return 1\n"
 
@@ -57,7 +60,7 @@ class Following:
     def configure(self, **changes: Any) -> None:
         """Have `acme` as it is at first, with these keys."""
         entry = {key: value for key, value in {**self.entry, **changes}.items() if value is not None}
-        whole = {"sync": {"keep": 4, "max_files": 50}, "webhooks": [HOOK], "sources": [entry]}
+        whole = {"sync": {"keep": KEPT, "max_files": 50}, "webhooks": [HOOK], "sources": [entry]}
         self.project.configure(yaml.safe_dump(whole))
 
     def reconfigure(self, **changes: Any) -> None:
@@ -335,6 +338,19 @@ def test_a_remote_that_vanished_and_came_back(followed: Following) -> None:
     followed.sync()
     assert "back" in followed.call().text
     assert followed.source()["error"] is None
+
+
+def test_trees_that_are_not_kept_are_removed_behind_the_syncs(followed: Following) -> None:
+    folder = followed.server.data / "sources/acme"
+    first = folder / "trees" / json.loads((folder / "record.json").read_text())["live"]["folder"]
+    for number in range(KEPT + TIDY_EVERY):
+        if first.exists():
+            followed.remote.push({"shout.py": PIPE.format(number)})
+            followed.sync()
+    wait_for("the tree to go", lambda: not first.exists())
+    record = json.loads((folder / "record.json").read_text())
+    trees = {path.name for path in (folder / "trees").iterdir()}
+    assert trees >= {one["folder"] for one in (record["live"], *record["history"])}
 
 
 def test_a_ref_that_is_not_there_is_named(followed: Following) -> None:

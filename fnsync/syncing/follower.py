@@ -305,6 +305,9 @@ class Follower:
                 result = await self._try(forced, explicit=waiting is not None)
             if waiting is not None:
                 waiting.set_result(result)
+            if not self._is_closing:
+                async with self._turn:  # whoever waited has an answer already
+                    await self._trees.tidy()
             if self._is_closing:
                 if self._next is not None:  # asked for while the last one ran
                     self._next.set_result(self._closed())

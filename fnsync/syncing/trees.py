@@ -183,9 +183,6 @@ class Trees:
         self._mounted, self._pruned = tree, self._config.prune
         self._on_step("switched")
         self._switches += 1
-        if self._switches >= TIDY_EVERY and self.progress is None:
-            self._switches = 0
-            await self._tidy()
         return report
 
     @property
@@ -193,13 +190,17 @@ class Trees:
         """Another one once commits that were looked at may be gone from the mirror: it was tidied, or made anew."""
         return self._tidied, self._workshop.mirror_number
 
-    async def _tidy(self) -> None:
+    async def tidy(self) -> None:
+        """Remove what is not kept any more, if that is due and nothing runs with the remote, which may hang."""
+        if self._switches < TIDY_EVERY or self.progress is not None or self._is_closed:
+            return
+        self._switches = 0
         self._tidied += 1
         commits = [CommitId(one.commit) for one in self._kept]
         try:
             await self._in_thread(partial(self._workshop.tidy, self._folders, commits))
-        except FnsyncError as exc:  # what was gone over to serves
-            log.warning("source_not_tidied", source=self._config.name, error=exc.message)
+        except (FnsyncError, OSError) as exc:  # what was gone over to serves
+            log.warning("source_not_tidied", source=self._config.name, error=str(exc))
 
     @property
     def _kept(self) -> list[Switched]:
